@@ -1,0 +1,76 @@
+//! Memory-mapped files: the one module with `unsafe`.
+
+use bytes::Bytes;
+use memmap2::{Advice, Mmap};
+use std::{fs::File, io, ops::Range, sync::Arc};
+
+/// A whole file mapped for reading, shared between all blobs that lie in it.
+#[derive(Debug)]
+pub struct Mapping {
+    map: Mmap,
+}
+
+/// A part of a mapping that keeps the whole alive.
+struct Slice {
+    mapping: Arc<Mapping>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for Slice {
+    fn as_ref(&self) -> &[u8] {
+        &self.mapping.map[self.range.clone()]
+    }
+}
+
+impl Mapping {
+    /// Maps a file that nobody writes to: one of the Nix store, which is immutable, or a finished one of the blob
+    /// cache, which is written under another name, renamed once and then only ever unlinked.
+    pub fn new(file: &File) -> io::Result<Self> {
+        // SAFETY: a map must not change while a `&[u8]` to it exists, and touching a page beyond the end of the file
+        // would raise SIGBUS. Nothing writes to or truncates store objects (Nix makes them read-only before it
+        // registers them) and cache files (see above); unlinking either leaves the pages readable. Every page is
+        // populated through `populate`, which reports a vanished page or an I/O error as an error, before a slice of
+        // it is given out.
+        #[allow(unsafe_code)]
+        let map = unsafe { Mmap::map(file)? };
+        Ok(Self { map })
+    }
+
+    /// The length in bytes.
+    pub fn len(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// Whether the file is empty.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Reads the pages of `range` into memory and maps them, blocking on the disk. An error, and not a signal, is
+    /// what a truncated file or a failing disk leads to here.
+    pub fn populate(&self, range: Range<u64>) -> io::Result<()> {
+        let range = self.check(range)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        match self.map.advise_range(Advice::PopulateRead, range.start, range.len()) {
+            // Linux before 5.14 does not know it; there the pages are touched one by one as they are written.
+            Err(e) if e.raw_os_error() == Some(22) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The bytes of `range`, not copied; they keep the mapping alive.
+    pub fn slice(self: &Arc<Self>, range: Range<u64>) -> io::Result<Bytes> {
+        let range = self.check(range)?;
+        Ok(Bytes::from_owner(Slice { mapping: self.clone(), range }))
+    }
+
+    fn check(&self, range: Range<u64>) -> io::Result<Range<usize>> {
+        if range.start > range.end || range.end > self.len() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the range ends beyond the file"));
+        }
+        // Both are at most `len`, which is a usize.
+        Ok(range.start as usize..range.end as usize)
+    }
+}

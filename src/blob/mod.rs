@@ -1,0 +1,9 @@
+//! Blobs: where their bytes are, and how they reach a response.
+
+mod body;
+mod mapping;
+mod source;
+
+pub use body::{Blob, BlobBody};
+pub use mapping::Mapping;
+pub use source::{Fingerprint, Source};

@@ -1,0 +1,3 @@
+//! Start-up and shutdown.
+
+fn main() {}
