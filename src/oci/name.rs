@@ -55,7 +55,7 @@ impl RepositoryName {
             let first = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
             let rest = |b: &u8| b.is_ascii_alphanumeric() || b"._-".contains(b);
             let bytes = component.as_bytes();
-            if !bytes.first().is_some_and(first) || !bytes.iter().all(|b| rest(b)) {
+            if !bytes.first().is_some_and(first) || !bytes.iter().all(rest) {
                 return Err(NameError::Component { component: component.into() });
             }
         }
@@ -109,7 +109,8 @@ mod tests {
         fn every_name_of_the_specification_is_accepted(
             name in "[a-z0-9]{1,5}((\\.|_|__|-{1,3})[a-z0-9]{1,5}){0,2}(/[a-z0-9]{1,5}((\\.|_|__|-{1,3})[a-z0-9]{1,5}){0,2}){0,3}"
         ) {
-            prop_assert_eq!(name.parse::<RepositoryName>().unwrap().as_str(), &name);
+            let parsed = name.parse::<RepositoryName>().unwrap();
+            prop_assert_eq!(parsed.as_str(), &name);
         }
 
         #[test]

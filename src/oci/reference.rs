@@ -105,7 +105,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_tag_of_the_specification_is_accepted(tag in "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}") {
-            prop_assert_eq!(tag.parse::<Tag>().unwrap().as_str(), &tag);
+            let parsed = tag.parse::<Tag>().unwrap();
+            prop_assert_eq!(parsed.as_str(), &tag);
         }
 
         #[test]
