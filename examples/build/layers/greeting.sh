@@ -1,0 +1,2 @@
+# shellcheck shell=dash
+echo 'Hello from forge-registry' >greeting

@@ -1,0 +1,2 @@
+# shellcheck shell=dash
+echo "This is a text, and no image." >"$out"
