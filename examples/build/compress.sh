@@ -12,10 +12,22 @@ compress() {
 
 # little WIDTH NUMBER, big WIDTH NUMBER: the number in that many bytes, lowest or highest first.
 little() {
-	awk -v width="$1" -v number="$2" 'BEGIN { while (width--) { printf "%c", number % 256; number = int(number / 256) } }'
+	width=$1 number=$2
+	while [ "$width" -gt 0 ]; do
+		byte $((number % 256))
+		number=$((number / 256)) width=$((width - 1))
+	done
 }
 big() {
-	awk -v width="$1" -v number="$2" 'BEGIN { while (width--) printf "%c", int(number / 256 ^ width) % 256 }'
+	width=$1
+	while [ "$width" -gt 0 ]; do
+		width=$((width - 1))
+		byte $(($2 >> 8 * width & 255))
+	done
+}
+byte() {
+	# shellcheck disable=SC2059
+	printf "\\$(printf %03o "$1")"
 }
 
 # RFC 8878: one frame of raw blocks with 128 KiB each.
@@ -73,7 +85,12 @@ xz_stored() {
 
 # A multibyte integer of the .xz format: seven bits a byte, lowest first, the eighth bit says that more follow.
 variable() {
-	awk -v number="$1" 'BEGIN { while (number > 127) { printf "%c", 128 + number % 128; number = int(number / 128) } printf "%c", number }'
+	number=$1
+	while [ "$number" -gt 127 ]; do
+		byte $((number % 128 + 128))
+		number=$((number / 128))
+	done
+	byte "$number"
 }
 
 # The CRC32 of standard input: gzip ends with it and the length.
