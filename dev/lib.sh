@@ -66,17 +66,19 @@ none_alive() {
 	done
 }
 
-# marked MARK: the processes that have the variable FORGE_TESTBED_SERVICE=MARK in their environment, and all below them.
-# nix-daemon puts its children into sessions of their own, and builders have an environment of their own, so neither
-# process groups nor the mark alone find all of them.
+# marked MARK: the processes that have the variable FORGE_TESTBED_SERVICE=MARK in their environment.
 marked() {
-	local file stat pid grown=1 known=' '
-	local -A parent
+	local file
 	while read -r file; do
 		file=${file#/proc/}
-		known+="${file%/environ} "
+		if alive "${file%/environ}"; then echo "${file%/environ}"; fi
 	done < <(grep -lszxF "FORGE_TESTBED_SERVICE=$1" /proc/[0-9]*/environ)
-	[ "$known" != ' ' ] || return 0
+}
+
+# with_descendants PID...: these and all below them, parents first.
+with_descendants() {
+	local file stat pid known=" $* " grown=1
+	local -A parent
 	for file in /proc/[0-9]*/stat; do
 		{ read -r stat <"$file"; } 2>/dev/null || continue
 		pid=${stat%% *}
@@ -93,19 +95,20 @@ marked() {
 			fi
 		done
 	done
-	for pid in $known; do
-		if alive "$pid"; then echo "$pid"; fi
-	done
+	for pid in $known; do echo "$pid"; done
 }
 
-# stop_marked MARK: ends them all, politely first.
+# stop_marked MARK [SIGNAL]: ends them and all below them; the marked ones by SIGNAL (TERM) if that does it.
+# nix-daemon puts its children into sessions of their own, and builders have an environment of their own, so neither
+# process groups nor the mark alone find all of them.
 stop_marked() {
-	local pids
-	mapfile -t pids < <(marked "$1")
-	[ ${#pids[@]} != 0 ] || return 0
-	kill -TERM "${pids[@]}" 2>/dev/null
-	wait_for 3 none_alive "${pids[@]}" && return 0
-	mapfile -t -O ${#pids[@]} pids < <(marked "$1") # and what they started meanwhile
-	kill -KILL "${pids[@]}" 2>/dev/null
-	wait_for 5 none_alive "${pids[@]}"
+	local marked all
+	mapfile -t marked < <(marked "$1")
+	[ ${#marked[@]} != 0 ] || return 0
+	mapfile -t all < <(with_descendants "${marked[@]}")
+	kill -"${2:-TERM}" "${marked[@]}" 2>/dev/null
+	wait_for 3 none_alive "${all[@]}" && return 0
+	mapfile -t -O ${#all[@]} all < <(with_descendants "${all[@]}") # and what they have started since
+	kill -KILL "${all[@]}" 2>/dev/null
+	wait_for 5 none_alive "${all[@]}"
 }
