@@ -31,3 +31,12 @@ pub struct ImageBlob {
     /// Where the bytes are.
     pub source: Source,
 }
+
+/// Which image of a store path is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Selection {
+    /// The only one that there is.
+    Only,
+    /// The archive of this name, without its endings, in a folder.
+    Member(String),
+}

@@ -1,5 +1,13 @@
 //! Nix: store paths, the two sockets (nix-daemon and the evaluator), GC roots and build logs.
 
+mod build_log;
+mod daemon;
+mod evaluator;
+mod gc_roots;
 mod store_path;
 
+pub use build_log::{BuildLog, strip_ansi};
+pub use daemon::{BuildError, BuildSettings, Buildable, DaemonError, NixDaemon, Realised};
+pub use evaluator::{Evaluator, EvaluatorError};
+pub use gc_roots::{GcRootError, GcRoots};
 pub use store_path::{StoreDir, StorePath, StorePathError};

@@ -1,0 +1,130 @@
+# What the registry asks of a flake. Compiled into the binary and sent to the evaluator, applied to one attribute set:
+#
+#   flake    flake reference
+#   systems  systems to look in, the preferred first
+#   query    { list = true; }                     everything that can be pulled
+#            { attrs = [ [ string ] … ]; }        the first of these attribute paths that exists
+#
+# Each path is looked up as `nix build` does: below packages.<system>, legacyPackages.<system>, and as it is. Its
+# elements may contain dots: each is first tried descending at every dot, then with dots as part of a name.
+{ flake, systems, query }:
+let
+  outputs = builtins.getFlake flake;
+
+  roots =
+    builtins.concatMap (system: [
+      { inherit system; path = [ "packages" system ]; }
+      { inherit system; path = [ "legacyPackages" system ]; }
+    ]) systems
+    ++ [ { system = null; path = [ ]; } ];
+
+  join = builtins.concatStringsSep ".";
+  take = n: list: builtins.genList (builtins.elemAt list) n;
+  drop = n: list: builtins.genList (i: builtins.elemAt list (i + n)) (builtins.length list - n);
+  split = text: builtins.filter builtins.isString (builtins.split "\\." text);
+
+  # [ ] or [ value ]: `parts` descended from `value`, where neighbours may be one name that contains dots.
+  descend = value: parts:
+    if parts == [ ] then [ value ]
+    else if !builtins.isAttrs value then [ ]
+    else
+      let
+        from = n:
+          let key = join (take n parts); in
+          if n > builtins.length parts then [ ]
+          else
+            let found = if value ? ${key} then descend value.${key} (drop n parts) else [ ]; in
+            if found != [ ] then found else from (n + 1);
+      in
+      from 1;
+
+  find = path:
+    let
+      parts = builtins.concatMap split path;
+      try = roots:
+        if roots == [ ] then [ ]
+        else
+          let
+            root = builtins.head roots;
+            found = descend outputs (root.path ++ parts);
+          in
+          if found == [ ] then try (builtins.tail roots)
+          else [ { inherit (root) system; value = builtins.head found; attr = join (root.path ++ parts); } ];
+    in
+    try roots;
+
+  string = value: if builtins.isString value && value != "" then value else null;
+  attempt = value: let r = builtins.tryEval value; in if r.success then r.value else null;
+
+  describe = candidate: { system, value, attr }:
+    if value.type or null == "derivation" then {
+      found = {
+        inherit candidate attr system;
+        derivation = builtins.unsafeDiscardStringContext value.drvPath;
+        output = value.outputName or "out";
+        path = builtins.unsafeDiscardStringContext (attempt value.outPath);
+        tags = builtins.filter (t: t != null) (map attempt [
+          (string (value.imageTag or null))
+          (string (value.version or null))
+          (string (value.passthru.version or null))
+        ]);
+      };
+    }
+    else { notADerivation = { inherit attr; type = builtins.typeOf value; }; };
+
+  # Names near to one that was not found. Only names are listed; no value is looked at.
+  siblings =
+    builtins.concatMap (root:
+      let found = descend outputs root.path; in
+      if root.path == [ ] || found == [ ] || !builtins.isAttrs (builtins.head found) then [ ]
+      else builtins.attrNames (builtins.head found)
+    ) roots;
+
+  lookUp = attrs:
+    let
+      try = n:
+        if n >= builtins.length attrs then { missing = { names = siblings; packageExists = package != [ ]; }; }
+        else
+          let found = find (builtins.elemAt attrs n); in
+          if found == [ ] then try (n + 1)
+          else describe n (builtins.head found);
+      # The version of a package belongs to its image.
+      result = try 0;
+      package = find [ (builtins.head (builtins.head attrs)) ];
+      version =
+        if package == [ ] then null
+        else attempt (string ((builtins.head package).value.version or null));
+    in
+    if result ? found && version != null
+    then { found = result.found // { tags = result.found.tags ++ [ version ]; }; }
+    else result;
+
+  # Only packages.<system> is listed: legacyPackages is for sets too large to look at each value.
+  listed =
+    let
+      sets = builtins.concatMap (system: descend outputs [ "packages" system ]) systems;
+      all = builtins.foldl' (all: set: set // all) { } sets;
+      has = name: value: attempt (builtins.isAttrs value && value ? ${name}) == true;
+      image = file: builtins.match "(.+)[.](tar|tar[.][a-z0-9]+|tgz)" file;
+      images = files: builtins.concatMap (f: if image f == null then [ ] else [ (builtins.head (image f)) ]) files;
+      # What `linkFarm` says of itself; of any other folder nothing is known before it is built.
+      members = containers:
+        let entries = attempt (containers.entries or containers.passthru.entries or null); in
+        if builtins.isAttrs entries then images (builtins.attrNames entries)
+        else if builtins.isList entries then images (map (e: e.name) entries)
+        else [ ];
+      names = builtins.attrNames all;
+    in
+    {
+      packages = builtins.filter (n: has "image" all.${n}) names;
+      applications = builtins.concatMap (n:
+        if has "containers" all.${n} then [ { name = n; images = members all.${n}.containers; } ] else [ ]
+      ) names;
+    };
+in
+{
+  forgeRegistry = {
+    revision = outputs.rev or outputs.dirtyRev or null;
+    nixVersion = builtins.nixVersion;
+  } // (if query ? list then { inherit listed; } else lookUp query.attrs);
+}

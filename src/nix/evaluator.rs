@@ -1,0 +1,219 @@
+//! The evaluator socket: one Nix expression in, one JSON value out.
+//!
+//! Behind it stands, once for each connection, `nix eval --json --impure --log-format internal-json -f -` with the
+//! connection as its standard input and output and mostly also its standard error. The client writes an expression,
+//! shuts down its writing half, and reads to the end:
+//!
+//! ```text
+//! answer ::= (line "\n")* value? (line "\n")*
+//! line   ::= "@nix " JSON      a message: {"action":"msg","level":0,"msg":…,"raw_msg":…}
+//!          | anything          stray output of the evaluator
+//! value  ::= {"forgeRegistry":…}
+//! ```
+//!
+//! An expression is a function from `nix/eval/`, compiled into this binary, applied to one JSON string literal.
+//! Nothing else is ever spliced into Nix code.
+
+use super::strip_ansi;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
+
+/// Bytes of an answer; a flake with 100 000 names fits.
+const MAX_ANSWER: u64 = 32 << 20;
+
+/// A client of the evaluator socket.
+#[derive(Debug)]
+pub struct Evaluator {
+    socket: PathBuf,
+    timeout: Duration,
+}
+
+/// Why an expression has no value.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EvaluatorError {
+    /// The socket cannot be reached, or the connection broke.
+    #[error("evaluator at {socket:?}: {reason}")]
+    Unavailable {
+        /// The socket.
+        socket: PathBuf,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// Nix says that the expression is wrong.
+    #[error("{0}")]
+    Failed(String),
+    /// The evaluation took too long.
+    #[error("the evaluation exceeded the time limit of {} s (EVALUATION_TIMEOUT)", .0.as_secs())]
+    TimedOut(Duration),
+    /// There was an answer, but no value of ours in it.
+    #[error("evaluator at {socket:?}: {reason}")]
+    Answer {
+        /// The socket.
+        socket: PathBuf,
+        /// What is wrong with it, and its last words.
+        reason: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct Tagged<T> {
+    #[serde(rename = "forgeRegistry")]
+    value: T,
+}
+
+#[derive(Deserialize)]
+struct LogMessage {
+    action: String,
+    #[serde(default)]
+    level: u64,
+    #[serde(default)]
+    msg: String,
+    #[serde(default)]
+    raw_msg: Option<String>,
+}
+
+impl Evaluator {
+    /// A client of the evaluator at `socket`; each evaluation may take `timeout`.
+    pub fn new(socket: &Path, timeout: Duration) -> Self {
+        Self { socket: socket.into(), timeout }
+    }
+
+    /// Applies `function`, the text of a Nix function, to `argument`.
+    pub async fn call<A: Serialize, T: DeserializeOwned>(
+        &self,
+        function: &str,
+        argument: &A,
+    ) -> Result<T, EvaluatorError> {
+        let argument = serde_json::to_string(argument)
+            .map_err(|e| EvaluatorError::Failed(format!("the argument is not JSON: {e}")))?;
+        let expression = format!("({function}\n) (builtins.fromJSON {})\n", string_literal(&argument));
+        let answer = match tokio::time::timeout(self.timeout, self.exchange(expression.as_bytes())).await {
+            Err(_) => return Err(EvaluatorError::TimedOut(self.timeout)),
+            Ok(Err(error)) => return Err(self.unavailable(&error)),
+            Ok(Ok(answer)) => answer,
+        };
+        if answer.len() as u64 > MAX_ANSWER {
+            return Err(self.answer(format!("the answer is longer than {MAX_ANSWER} bytes")));
+        }
+        self.parse(&String::from_utf8_lossy(&answer))
+    }
+
+    async fn exchange(&self, expression: &[u8]) -> io::Result<Vec<u8>> {
+        let mut stream = UnixStream::connect(&self.socket).await?;
+        stream.write_all(expression).await?;
+        stream.shutdown().await?;
+        let mut answer = Vec::new();
+        stream.take(MAX_ANSWER + 1).read_to_end(&mut answer).await?;
+        Ok(answer)
+    }
+
+    fn parse<T: DeserializeOwned>(&self, answer: &str) -> Result<T, EvaluatorError> {
+        let mut value = None;
+        let mut errors = Vec::new();
+        let mut stray = "";
+        for line in answer.lines() {
+            // The value need not end in a line break, and stray output need not either.
+            let (line, message) = match line.find("@nix {") {
+                Some(at) => (&line[..at], Some(&line[at + "@nix ".len()..])),
+                None => (line, None),
+            };
+            if let Some(at) = line.find("{\"forgeRegistry\":") {
+                let mut values = serde_json::Deserializer::from_str(&line[at..]).into_iter::<Tagged<T>>();
+                match values.next() {
+                    Some(Ok(tagged)) => value = Some(tagged.value),
+                    Some(Err(error)) => return Err(self.answer(format!("unexpected value: {error}"))),
+                    None => {}
+                }
+            } else if !line.trim().is_empty() {
+                tracing::debug!(target: "forge_registry::evaluation", "{line}");
+                stray = line;
+            }
+            if let Some(message) = message.and_then(|m| serde_json::from_str::<LogMessage>(m).ok()) {
+                if message.action == "msg" && message.level == 0 {
+                    errors.push(strip_ansi(message.raw_msg.as_deref().unwrap_or(&message.msg)));
+                } else if !message.msg.is_empty() {
+                    tracing::debug!(target: "forge_registry::evaluation", "{}", strip_ansi(&message.msg));
+                }
+            }
+        }
+        match value {
+            Some(value) => Ok(value),
+            None if !errors.is_empty() => Err(EvaluatorError::Failed(errors.join("\n").trim().to_owned())),
+            None if stray.is_empty() => Err(self.answer("it closed the connection without an answer".into())),
+            None => Err(self.answer(format!("it gave no value; its last line was: {}", strip_ansi(stray)))),
+        }
+    }
+
+    fn unavailable(&self, error: &io::Error) -> EvaluatorError {
+        EvaluatorError::Unavailable { socket: self.socket.clone(), reason: error.to_string() }
+    }
+
+    fn answer(&self, reason: String) -> EvaluatorError {
+        EvaluatorError::Answer { socket: self.socket.clone(), reason }
+    }
+}
+
+/// A Nix string literal with exactly the characters of `text`.
+///
+/// In a Nix string `"`, `\` and `${` are special (`$` alone is not, but `$${` escapes), and a line break or a carriage
+/// return in the source may be normalised.
+fn string_literal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' | '$' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(answer: &str) -> Result<u32, EvaluatorError> {
+        Evaluator::new(Path::new("/e"), Duration::from_secs(1)).parse(answer)
+    }
+
+    #[test]
+    fn the_value_is_found_among_messages_and_stray_lines() {
+        let answer = "GC Warning: Could not open /proc/stat\n@nix {\"action\":\"msg\",\"level\":1,\"msg\":\"warning\"}\n\
+                      {\"forgeRegistry\":7}@nix {\"action\":\"stop\",\"id\":1}\n";
+        assert_eq!(parse(answer).unwrap(), 7);
+        assert_eq!(parse("{\"forgeRegistry\":7}").unwrap(), 7);
+    }
+
+    #[test]
+    fn an_error_is_its_message_without_colours() {
+        let answer = r#"@nix {"action":"msg","level":0,"msg":"\u001b[31;1merror:\u001b[0m x","raw_msg":"no \u001b[1mx\u001b[0m"}"#;
+        assert!(matches!(parse(answer), Err(EvaluatorError::Failed(m)) if m == "no x"));
+    }
+
+    #[test]
+    fn silence_and_nonsense_are_errors() {
+        assert!(matches!(parse(""), Err(EvaluatorError::Answer { .. })));
+        assert!(matches!(parse("{\"forgeRegistry\":\"seven\"}"), Err(EvaluatorError::Answer { .. })));
+        let killed = parse("Killed\n").unwrap_err().to_string();
+        assert!(killed.contains("its last line was: Killed"), "{killed}");
+    }
+
+    #[test]
+    fn nothing_is_spliced_into_nix_code() {
+        assert_eq!(string_literal(r#"a"b\c${d}$${e}"#), r#""a\"b\\c\${d}\$\${e}""#);
+        assert_eq!(string_literal("''\n\r\t"), "\"''\\n\\r\\t\"");
+    }
+}

@@ -1,0 +1,80 @@
+//! GC roots: a symlink in the state folder for each image that the index points at, registered with nix-daemon as an
+//! indirect root. Removing the symlink removes the root; nix-daemon forgets it at the next collection.
+
+use super::{DaemonError, NixDaemon, StorePath};
+use std::{
+    collections::HashSet,
+    fs, io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// The folder of symlinks.
+#[derive(Debug)]
+pub struct GcRoots {
+    dir: PathBuf,
+    next_temporary: AtomicU64,
+}
+
+/// A root could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum GcRootError {
+    /// The symlink could not be made.
+    #[error("GC root {path:?}: {error}")]
+    Io {
+        /// The symlink.
+        path: PathBuf,
+        /// The operating system's reason.
+        error: io::Error,
+    },
+    /// nix-daemon did not register it.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+}
+
+impl GcRoots {
+    /// Roots in `dir`, which is made if need be. nix-daemon resolves the links itself, so the path is made absolute.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        Ok(Self { dir: dir.canonicalize()?, next_temporary: AtomicU64::new(0) })
+    }
+
+    /// Roots `target` under `name`, replacing what that name rooted before.
+    pub async fn add(&self, daemon: &NixDaemon, name: &str, target: &StorePath) -> Result<(), GcRootError> {
+        let link = self.dir.join(name);
+        let io_error = |error| GcRootError::Io { path: link.clone(), error };
+        let target = daemon.store().join(target);
+        if !fs::read_link(&link).is_ok_and(|current| current == target) {
+            // A rename replaces at once; no moment without a root.
+            let serial = self.next_temporary.fetch_add(1, Ordering::Relaxed);
+            let temporary = self.dir.join(format!(".new-{serial}"));
+            let _ = fs::remove_file(&temporary);
+            symlink(&target, &temporary).map_err(io_error)?;
+            fs::rename(&temporary, &link).map_err(io_error)?;
+        }
+        Ok(daemon.add_indirect_root(&link).await?)
+    }
+
+    /// Removes a root; nothing happens if there is none.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.dir.join(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes every root whose name is not in `keep`: those of a process that died before it had written its row.
+    /// Returns how many.
+    pub fn retain(&self, keep: &HashSet<String>) -> io::Result<usize> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.dir)? {
+            let name = entry?.file_name();
+            if name.to_str().is_none_or(|name| !keep.contains(name)) {
+                fs::remove_file(self.dir.join(name))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}

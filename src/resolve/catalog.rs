@@ -1,0 +1,234 @@
+//! Names that mean entries of a catalog file: a host can serve a fixed set of images with no evaluator at all.
+//!
+//! ```json
+//! {
+//!   "hello": { "drvPath": "/nix/store/…-hello.tar.gz.drv", "output": "out" },
+//!   "shop/web": { "outPath": "/nix/store/…-containers", "image": "web" }
+//! }
+//! ```
+
+use super::Resolution;
+use crate::{
+    image::Selection,
+    nix::{Buildable, StoreDir, StorePath, StorePathError},
+    oci::{NameError, RepositoryName},
+};
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Bytes of a catalog file.
+const MAX_SIZE: u64 = 64 << 20;
+
+/// A catalog file, read again when it changes.
+#[derive(Debug)]
+pub struct Catalog {
+    path: PathBuf,
+    store: StoreDir,
+    current: Mutex<(Option<Stamp>, Arc<Entries>)>,
+}
+
+type Entries = BTreeMap<RepositoryName, Resolution>;
+/// Modification time, inode and length: an atomically replaced file differs in the second.
+type Stamp = (std::time::SystemTime, u64, u64);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Entry {
+    drv_path: Option<String>,
+    out_path: Option<String>,
+    output: Option<String>,
+    image: Option<String>,
+}
+
+/// A catalog file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// It cannot be read.
+    #[error("{path:?}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        error: io::Error,
+    },
+    /// It is longer than 64 MiB.
+    #[error("{0:?} is longer than {MAX_SIZE} bytes")]
+    TooLong(PathBuf),
+    /// It is not JSON of the right shape.
+    #[error("{path:?}: {error}")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The reason, with line and column.
+        error: serde_json::Error,
+    },
+    /// A name is not a repository name.
+    #[error("{path:?}: {error}")]
+    Name {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        error: NameError,
+    },
+    /// A store path is none.
+    #[error("{path:?}: entry {name}: {error}")]
+    StorePath {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        name: RepositoryName,
+        /// The reason.
+        error: StorePathError,
+    },
+    /// An entry has neither path.
+    #[error("{path:?}: entry {name} has neither \"drvPath\" nor \"outPath\"")]
+    NoPath {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        name: RepositoryName,
+    },
+}
+
+impl Catalog {
+    /// Reads the catalog at `path`. An error here stops the start; a later one leaves the last good catalog in use.
+    pub fn open(path: &Path, store: StoreDir) -> Result<Self, CatalogError> {
+        let stamp = stamp(path);
+        let entries = read(path, &store)?;
+        Ok(Self { path: path.into(), store, current: Mutex::new((stamp, Arc::new(entries))) })
+    }
+
+    /// What an entry means.
+    pub fn get(&self, name: &RepositoryName) -> Option<Resolution> {
+        self.entries().get(name).cloned()
+    }
+
+    /// All names, sorted.
+    pub fn names(&self) -> Vec<RepositoryName> {
+        self.entries().keys().cloned().collect()
+    }
+
+    fn entries(&self) -> Arc<Entries> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = stamp(&self.path);
+        if current.0 != stamp {
+            current.0 = stamp;
+            match read(&self.path, &self.store) {
+                Ok(entries) => {
+                    tracing::info!(catalog = %self.path.display(), entries = entries.len(), "read the catalog again");
+                    current.1 = Arc::new(entries);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the catalog changed and is unusable; the last good one stays")
+                }
+            }
+        }
+        current.1.clone()
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.ino(), metadata.len()))
+}
+
+fn read(path: &Path, store: &StoreDir) -> Result<Entries, CatalogError> {
+    let io_error = |error| CatalogError::Io { path: path.into(), error };
+    if fs::metadata(path).map_err(io_error)?.len() > MAX_SIZE {
+        return Err(CatalogError::TooLong(path.into()));
+    }
+    let text = fs::read(path).map_err(io_error)?;
+    let raw: BTreeMap<String, Entry> =
+        serde_json::from_slice(&text).map_err(|error| CatalogError::Json { path: path.into(), error })?;
+    let mut entries = Entries::new();
+    for (name, entry) in raw {
+        let name: RepositoryName =
+            name.parse().map_err(|error| CatalogError::Name { path: path.into(), error })?;
+        let parse = |text: String| -> Result<StorePath, CatalogError> {
+            store.parse(&text).map_err(|error| CatalogError::StorePath {
+                path: path.into(),
+                name: name.clone(),
+                error,
+            })
+        };
+        let derivation = entry.drv_path.map(parse).transpose()?;
+        let expected = entry.out_path.map(parse).transpose()?;
+        let buildable = match (derivation, &expected) {
+            (Some(derivation), _) => {
+                Buildable::Output { derivation, output: entry.output.unwrap_or_else(|| "out".into()) }
+            }
+            (None, Some(path)) => Buildable::Path(path.clone()),
+            (None, None) => return Err(CatalogError::NoPath { path: path.into(), name }),
+        };
+        let resolution = Resolution {
+            buildable,
+            expected,
+            selection: entry.image.map_or(Selection::Only, Selection::Member),
+            tags: Vec::new(),
+            origin: path.display().to_string(),
+            revision: None,
+        };
+        entries.insert(name, resolution);
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DRV: &str = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-hello.tar.gz.drv";
+
+    fn read_text(text: &str) -> Result<Entries, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.json");
+        fs::write(&path, text).unwrap();
+        read(&path, &StoreDir::new("/nix/store")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn entries_name_a_derivation_or_a_path() {
+        let entries = read_text(&format!(
+            r#"{{"a": {{"drvPath": "{DRV}", "output": "img"}}, "b/c": {{"outPath": "{DRV}", "image": "web"}}}}"#
+        ))
+        .unwrap();
+        let a = &entries[&"a".parse::<RepositoryName>().unwrap()];
+        assert!(matches!(&a.buildable, Buildable::Output { output, .. } if output == "img"));
+        let b = &entries[&"b/c".parse::<RepositoryName>().unwrap()];
+        assert_eq!(b.selection, Selection::Member("web".into()));
+        assert!(matches!(&b.buildable, Buildable::Path(_)));
+    }
+
+    #[test]
+    fn an_unusable_catalog_says_where_and_why() {
+        for (text, part) in [
+            ("{", "line 1"),
+            (r#"{"a": {}}"#, "neither"),
+            (r#"{"a": {"outPath": "/etc/passwd"}}"#, "not in the Nix store"),
+            (r#"{"../a": {"outPath": "x"}}"#, "cannot stand in a repository name"),
+            (r#"{"a": {"path": "x"}}"#, "unknown field"),
+        ] {
+            let error = read_text(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_changed_catalog_is_read_again_and_a_broken_one_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.json");
+        fs::write(&path, "{}").unwrap();
+        let catalog = Catalog::open(&path, StoreDir::new("/nix/store")).unwrap();
+        assert!(catalog.names().is_empty());
+        fs::write(&path, format!(r#"{{"a": {{"drvPath": "{DRV}"}}}}"#)).unwrap();
+        assert_eq!(catalog.names().len(), 1);
+        fs::write(&path, "{broken").unwrap();
+        assert_eq!(catalog.names().len(), 1);
+    }
+}

@@ -1,0 +1,201 @@
+//! Names that mean attributes of a flake, by way of the evaluator.
+
+use super::{ImageName, Resolution, ResolveError, flake_ref, near};
+use crate::{
+    image::Selection,
+    nix::{Buildable, Evaluator, EvaluatorError, StoreDir},
+    oci::{RepositoryName, Tag},
+};
+use serde::{Deserialize, Serialize};
+
+/// The function that the evaluator applies.
+const FUNCTION: &str = include_str!("../../nix/eval/flake.nix");
+
+/// The configured flake.
+#[derive(Debug)]
+pub struct Flake {
+    reference: String,
+    systems: Vec<String>,
+    evaluator: Evaluator,
+    store: StoreDir,
+}
+
+#[derive(Serialize)]
+struct Argument<'a> {
+    flake: &'a str,
+    systems: &'a [String],
+    query: Query<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Query<'a> {
+    Attrs(Vec<Vec<&'a str>>),
+    List(bool),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    revision: Option<String>,
+    nix_version: String,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Outcome {
+    Found(Found),
+    #[serde(rename_all = "camelCase")]
+    Missing {
+        names: Vec<String>,
+        package_exists: bool,
+    },
+    NotADerivation {
+        attr: String,
+        #[serde(rename = "type")]
+        kind: String,
+    },
+    Listed {
+        packages: Vec<String>,
+        applications: Vec<Application>,
+    },
+}
+
+#[derive(Deserialize)]
+struct Found {
+    attr: String,
+    derivation: String,
+    output: String,
+    path: Option<String>,
+    tags: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Application {
+    name: String,
+    images: Vec<String>,
+}
+
+/// What a flake offers, and what evaluated it.
+#[derive(Debug)]
+pub struct Listing {
+    /// Names that can be pulled, as far as they are known without building anything.
+    pub names: Vec<RepositoryName>,
+    /// The evaluator's version of Nix.
+    pub nix_version: String,
+}
+
+impl Flake {
+    /// The flake at `reference`; attributes are looked up for each of `systems`, the preferred first.
+    pub fn new(reference: String, systems: Vec<String>, evaluator: Evaluator, store: StoreDir) -> Self {
+        Self { reference, systems, evaluator, store }
+    }
+
+    /// What the name means in the flake as it is.
+    pub async fn resolve(&self, name: &ImageName) -> Result<Resolution, ResolveError> {
+        self.resolve_in(&self.reference, name).await
+    }
+
+    /// What the name means at a branch, tag or commit.
+    pub async fn resolve_revision(&self, name: &ImageName, tag: &Tag) -> Result<Resolution, ResolveError> {
+        let mut failure = None;
+        for reference in flake_ref::at_revision(&self.reference, tag.as_str()) {
+            match self.resolve_in(&reference, name).await {
+                Err(ResolveError::Evaluator(EvaluatorError::Failed(reason))) => failure = Some(reason),
+                answer => return answer,
+            }
+        }
+        let name = name.with_attr(name.attr());
+        Err(ResolveError::TagUnknown(match failure {
+            Some(reason) => format!("{name} cannot be evaluated at revision {tag}: {reason}"),
+            None => format!("{name} has no tag {tag}"),
+        }))
+    }
+
+    async fn resolve_in(&self, reference: &str, name: &ImageName) -> Result<Resolution, ResolveError> {
+        let answer = self.ask(reference, Query::Attrs(name.candidates())).await?;
+        match answer.outcome {
+            Outcome::Found(found) => self.resolution(reference, name, found, answer.revision),
+            Outcome::Missing { names, package_exists } => Err(self.unknown(name, &names, package_exists)),
+            Outcome::NotADerivation { attr, kind } => Err(ResolveError::NotADerivation(format!(
+                "{reference}#{attr} is not a derivation but of type {kind}"
+            ))),
+            Outcome::Listed { .. } => Err(self.unexpected()),
+        }
+    }
+
+    fn resolution(
+        &self,
+        reference: &str,
+        name: &ImageName,
+        found: Found,
+        revision: Option<String>,
+    ) -> Result<Resolution, ResolveError> {
+        let derivation = self.store.parse(&found.derivation).map_err(|error| {
+            EvaluatorError::Failed(format!("the evaluator uses another store than NIX_STORE_DIR: {error}"))
+        })?;
+        let selection = match name {
+            ImageName::Application { image, .. } => Selection::Member(image.clone()),
+            ImageName::Package { .. } | ImageName::Attribute { .. } => Selection::Only,
+        };
+        let mut tags: Vec<Tag> = found.tags.iter().filter_map(|tag| tag.parse().ok()).collect();
+        tags.sort();
+        tags.dedup();
+        Ok(Resolution {
+            buildable: Buildable::Output { derivation, output: found.output },
+            // Of a content-addressed derivation there is only a placeholder.
+            expected: found.path.and_then(|path| self.store.parse(&path).ok()),
+            selection,
+            tags,
+            origin: format!("{reference}#{}", found.attr),
+            revision,
+        })
+    }
+
+    fn unknown(&self, name: &ImageName, names: &[String], package_exists: bool) -> ResolveError {
+        let attr = name.attr();
+        if package_exists {
+            let wanted = if matches!(name, ImageName::Application { .. }) { "containers" } else { "image" };
+            return ResolveError::Unknown(format!(
+                "{attr} exists in {}, but it has no attribute {wanted}",
+                self.reference
+            ));
+        }
+        let near = near::misses(attr, names.iter().map(String::as_str));
+        ResolveError::Unknown(format!("there is no {} in {}{near}", name.with_attr(attr), self.reference))
+    }
+
+    /// Every name that can be listed without building anything, unsorted.
+    pub async fn list(&self) -> Result<Listing, ResolveError> {
+        let answer = self.ask(&self.reference, Query::List(true)).await?;
+        let Outcome::Listed { packages, applications } = answer.outcome else {
+            return Err(self.unexpected());
+        };
+        let of_application = |application: Application| {
+            let name = application.name;
+            application.images.into_iter().map(move |image| format!("applications/{name}/{image}"))
+        };
+        let names = packages
+            .iter()
+            .map(|name| format!("packages/{name}"))
+            .chain(applications.into_iter().flat_map(of_application))
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        Ok(Listing { names, nix_version: answer.nix_version })
+    }
+
+    /// Whether the evaluator answers: it is asked for a constant. Gives its version of Nix.
+    pub async fn ping(&self) -> Result<String, EvaluatorError> {
+        self.evaluator.call("_: { forgeRegistry = builtins.nixVersion; }", &()).await
+    }
+
+    async fn ask(&self, flake: &str, query: Query<'_>) -> Result<Answer, EvaluatorError> {
+        self.evaluator.call(FUNCTION, &Argument { flake, systems: &self.systems, query }).await
+    }
+
+    fn unexpected(&self) -> ResolveError {
+        EvaluatorError::Failed("the evaluator answered another question".into()).into()
+    }
+}

@@ -1,0 +1,114 @@
+//! From names to derivations: which flake attribute or catalog entry a repository name means.
+
+mod catalog;
+mod flake;
+mod flake_ref;
+mod name;
+mod near;
+
+pub use catalog::{Catalog, CatalogError};
+pub use flake::{Flake, Listing};
+pub use name::{ImageName, ImageNameError};
+
+use crate::{
+    image::Selection,
+    nix::{Buildable, EvaluatorError, StorePath},
+    oci::{RepositoryName, Tag},
+};
+
+/// The tag that means a source as it is configured.
+pub const LATEST: &str = "latest";
+
+/// What a name means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolution {
+    /// What nix-daemon has to realise.
+    pub buildable: Buildable,
+    /// The store path it will have, where that is known before it is built.
+    pub expected: Option<StorePath>,
+    /// Which image of the store path is meant.
+    pub selection: Selection,
+    /// Further tags of the same image: the image's own, and the package's version.
+    pub tags: Vec<Tag>,
+    /// Where it comes from, for the log: a flake attribute, or a catalog file.
+    pub origin: String,
+    /// The source's revision, where it has one.
+    pub revision: Option<String>,
+}
+
+/// Why a name means nothing.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ResolveError {
+    /// The name has none of the forms that are configured.
+    #[error(transparent)]
+    Name(#[from] ImageNameError),
+    /// There is no such attribute or entry. The message lists near misses.
+    #[error("{0}")]
+    Unknown(String),
+    /// The source has no such revision, or no revisions at all.
+    #[error("{0}")]
+    TagUnknown(String),
+    /// The attribute exists, and is not a derivation.
+    #[error("{0}")]
+    NotADerivation(String),
+    /// The evaluation failed.
+    #[error(transparent)]
+    Evaluator(#[from] EvaluatorError),
+}
+
+/// All sources of names, in the order in which they are asked.
+#[derive(Debug)]
+pub struct Resolver {
+    catalog: Option<Catalog>,
+    flake: Option<Flake>,
+}
+
+impl Resolver {
+    /// A resolver of the given sources. The catalog goes first: its names are exact.
+    pub fn new(catalog: Option<Catalog>, flake: Option<Flake>) -> Self {
+        Self { catalog, flake }
+    }
+
+    /// The flake, if one is configured.
+    pub fn flake(&self) -> Option<&Flake> {
+        self.flake.as_ref()
+    }
+
+    /// What the name means as the source is now: its `latest`.
+    pub async fn resolve(&self, name: &RepositoryName) -> Result<Resolution, ResolveError> {
+        let entry = self.catalog.as_ref().and_then(|catalog| catalog.get(name));
+        match (entry, &self.flake) {
+            (Some(resolution), _) => Ok(resolution),
+            (None, Some(flake)) => flake.resolve(&ImageName::parse(name)?).await,
+            (None, None) => {
+                let names = self.catalog.as_ref().map_or_else(Vec::new, Catalog::names);
+                let near = near::misses(name.as_str(), names.iter().map(RepositoryName::as_str));
+                Err(ResolveError::Unknown(format!("there is no image {name} in the catalog{near}")))
+            }
+        }
+    }
+
+    /// What the name means at a branch, tag or commit of the source; the tag is not `latest`, nor another name of it.
+    pub async fn resolve_revision(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Resolution, ResolveError> {
+        let in_catalog = self.catalog.as_ref().is_some_and(|catalog| catalog.get(name).is_some());
+        match &self.flake {
+            Some(flake) if !in_catalog => flake.resolve_revision(&ImageName::parse(name)?, tag).await,
+            _ => Err(ResolveError::TagUnknown(format!("{name} has no tag {tag}; it has: {LATEST}"))),
+        }
+    }
+
+    /// Every name that can be listed without building anything, sorted.
+    pub async fn names(&self) -> Result<Vec<RepositoryName>, ResolveError> {
+        let mut names = self.catalog.as_ref().map_or_else(Vec::new, Catalog::names);
+        if let Some(flake) = &self.flake {
+            names.extend(flake.list().await?.names);
+        }
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+}
