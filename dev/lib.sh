@@ -14,21 +14,26 @@ as_root() {
 }
 
 # install_packages PACKAGE...: have apt-get install those that are missing; nothing to do on other systems.
+# No service is started that comes with them.
 install_packages() {
-	local package lock missing=()
+	local package missing=() policy=/usr/sbin/policy-rc.d
 	command -v apt-get >/dev/null || return 0
 	for package; do
 		[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
 	done
 	[ ${#missing[@]} = 0 ] && return 0
 	say "installing ${missing[*]}"
-	lock="${TMPDIR:-/tmp}/forge-registry-apt-$(id -u).lock" # apt's own lock makes `update` fail rather than wait
 	(
-		flock 9
+		flock 9 # apt's own lock makes `update` fail rather than wait
+		[ -e $policy ] || {
+			printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+			as_root chmod 755 $policy
+			trap 'as_root rm -f $policy' EXIT
+		}
 		as_root apt-get update -qq || say "apt-get update failed; trying with the lists that are there"
 		as_root env DEBIAN_FRONTEND=noninteractive \
 			apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "${missing[@]}"
-	) 9>"$lock" </dev/null >&2
+	) 9>"${TMPDIR:-/tmp}/forge-registry-apt-$(id -u).lock" </dev/null >&2
 }
 
 # need COMMAND PACKAGE...: install the packages unless the command is there.
@@ -39,6 +44,77 @@ need() {
 	install_packages "$@"
 	PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null ||
 		die "'$command' is missing, and cannot be installed here; on Debian it is in: $*"
+}
+
+# cache_dir: where things are kept that take long to get.
+cache_dir() { echo "${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/forge-registry"; }
+
+# extract_packages NAME SUITE PACKAGE...: the packages with all they need, of a Debian suite that need not be the machine's,
+# unpacked in the cache as NAME; nothing to do if they are.
+extract_packages() {
+	local name=$1 suite=$2 cache mirror new
+	shift 2
+	cache=$(cache_dir)
+	mkdir -p "$cache" || die "cannot make $cache"
+	[ -e "$cache/$name" ] && return
+	(
+		flock 8
+		[ -e "$cache/$name" ] && exit
+		need mmdebstrap mmdebstrap
+		need patchelf patchelf
+		# The mirror that this machine is set up with, whatever it is.
+		mirror=$(debian_mirror)
+		if [ -z "$mirror" ]; then # as before the first update
+			as_root apt-get update -qq </dev/null >&2
+			mirror=$(debian_mirror)
+		fi
+		[ -n "$mirror" ] || die "apt-get knows no Debian mirror"
+		say "getting $* from Debian $suite"
+		new=$(mktemp -d "$cache/new.XXXXXX") || exit 1
+		trap 'rm -rf "$new"' EXIT
+		# Release files of suites in preparation may have expired on a mirror.
+		mmdebstrap --quiet --variant=extract --include="$(
+			IFS=,
+			echo "$*"
+		)" --aptopt='Acquire::Check-Valid-Until "false"' "$suite" "$new" "$mirror" </dev/null >&2 ||
+			die "cannot get $* from Debian $suite"
+		chmod 755 "$new"
+		mv -T "$new" "$cache/$name" || exit 1
+	) 8>"$cache/lock"
+}
+
+debian_mirror() {
+	# shellcheck disable=SC2016
+	apt-get indextargets --format '$(SITE) $(CODENAME)' 'Created-By: Packages' 'Origin: Debian' |
+		awk '$2 !~ /security/ { print $1; exit }'
+}
+
+# find_cargo: puts cargo on the PATH, wherever rustup has put it.
+find_cargo() {
+	command -v cargo >/dev/null && return
+	[ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ] && PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+}
+
+# find_go: prints a Go that is new enough, or can get one that is (from 1.21 on). Installs one if there is none.
+find_go() {
+	local go version
+	for go in "$(command -v go)" /usr/local/go/bin/go /usr/lib/go-*/bin/go "$(cache_dir)"/go/usr/lib/go-*/bin/go; do
+		[ -x "$go" ] || continue
+		version=$("$go" env GOVERSION) || continue
+		[ "$(printf '%s\n' 1.21 "${version#go}" | sort -V | head -n 1)" = 1.21 ] || continue
+		echo "$go"
+		return
+	done
+	[ "${1:-}" != again ] || die "there is no Go 1.21 or newer, and none can be installed here"
+	command -v apt-get >/dev/null && extract_packages go forky golang-go
+	find_go again
+}
+
+# free_address: the first port of 127.0.0.1 from 6443 on that nobody listens on.
+free_address() {
+	local port=${1:-6443}
+	while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
+	echo "127.0.0.1:$port"
 }
 
 # wait_for SECONDS COMMAND...: until the command succeeds; false when the time is over.

@@ -1,0 +1,23 @@
+# Each target installs what it needs on a Debian machine; see the scripts in dev/.
+.PHONY: help run smoke test lint conformance bench
+
+help: ## what there is
+	@sed -n 's/^\([a-z]*\): ## /make \1 - /p' $(MAKEFILE_LIST)
+
+run: ## serve the example images on 127.0.0.1:6443 until Ctrl-C
+	@dev/run
+
+smoke: ## serve the example images, pull them with skopeo and podman, run one
+	@dev/smoke
+
+test: ## all tests, with Nix 2.34 and 2.26
+	@dev/test
+
+lint: ## formatting, lints, licences, documentation, scripts
+	@dev/lint
+
+conformance: ## the OCI Distribution conformance suite
+	@dev/conformance
+
+bench: ## figures beside nginx and docker-registry
+	@dev/bench
