@@ -6,6 +6,7 @@
 
 pub mod blob;
 pub mod image;
+pub mod index;
 pub mod nix;
 pub mod oci;
 pub mod registry;

@@ -1,0 +1,176 @@
+use super::*;
+use crate::{
+    blob::Source,
+    image::Selection,
+    nix::{Buildable, StorePath},
+};
+use std::fs;
+
+fn object(n: u8) -> StorePath {
+    StorePath::from_base_name(&format!("{}-image", (n as char).to_string().repeat(32))).unwrap()
+}
+
+fn image(n: u8, contents: &[&[u8]]) -> (ImageId, ImageRow, Vec<(Digest, Location)>) {
+    let contents: Vec<(Digest, Location)> = contents
+        .iter()
+        .map(|bytes| {
+            let source = Source::Inline(bytes::Bytes::copy_from_slice(bytes));
+            (Digest::of(bytes), Location { size: bytes.len() as u64, media_type: None, source })
+        })
+        .collect();
+    let row = ImageRow {
+        object: object(n),
+        selection: Selection::Only,
+        buildable: Buildable::Path(object(n)),
+        oci: Digest::of(b"oci"),
+        docker: Digest::of(b"docker"),
+        tags: vec![],
+        contents: contents.iter().map(|(digest, _)| *digest).collect(),
+    };
+    (ImageId::of(&row.object, &row.selection), row, contents)
+}
+
+fn tag_row(image: ImageId) -> TagRow {
+    TagRow { image, resolved_at: 7, aliases: vec!["1.0".into()] }
+}
+
+#[test]
+fn a_digest_that_two_images_share_outlives_one_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(&dir.path().join("index.redb")).unwrap().index;
+    let (repository, latest) = ("a/b".parse().unwrap(), "latest".parse().unwrap());
+    let (first, row, contents) = image(b'1', &[b"shared", b"mine"]);
+    index.put_image(&first, &row, &contents, 1).unwrap();
+    let (second, row, contents) = image(b'2', &[b"shared"]);
+    index.put_image(&second, &row, &contents, 2).unwrap();
+    index.put_tags(&repository, &[(latest, tag_row(first))]).unwrap();
+    index.put_tags(&repository, &[("old".parse().unwrap(), tag_row(second))]).unwrap();
+
+    let images = |digest: &[u8], repository: &RepositoryName| {
+        index
+            .locations(repository, &Digest::of(digest))
+            .unwrap()
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(images(b"shared", &repository).len(), 2);
+    assert_eq!(images(b"mine", &repository), [first]);
+    assert!(images(b"mine", &"a/other".parse().unwrap()).is_empty(), "another repository does not have it");
+
+    index.remove_images(&HashSet::from([first])).unwrap();
+    assert_eq!(images(b"shared", &repository), [second]);
+    assert!(images(b"mine", &repository).is_empty());
+    let tags: Vec<Tag> = index.tags(&repository).unwrap().into_iter().map(|(tag, _)| tag).collect();
+    assert_eq!(tags, ["old".parse().unwrap()]);
+    assert_eq!(index.usage().unwrap(), [(second, 2)]);
+}
+
+#[test]
+fn an_image_that_is_written_again_loses_its_former_contents() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(&dir.path().join("index.redb")).unwrap().index;
+    let (id, row, contents) = image(b'1', &[b"before"]);
+    index.put_image(&id, &row, &contents, 1).unwrap();
+    let (id, row, contents) = image(b'1', &[b"after"]);
+    index.put_image(&id, &row, &contents, 1).unwrap();
+    assert_eq!(index.location(&Digest::of(b"before"), &id).unwrap(), None);
+    assert!(index.location(&Digest::of(b"after"), &id).unwrap().is_some());
+}
+
+#[test]
+fn names_that_begin_alike_are_kept_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(&dir.path().join("index.redb")).unwrap().index;
+    let (id, row, contents) = image(b'1', &[]);
+    index.put_image(&id, &row, &contents, 1).unwrap();
+    index.put_tags(&"app-x".parse().unwrap(), &[("t".parse().unwrap(), tag_row(id))]).unwrap();
+    assert!(!index.knows(&"app".parse().unwrap()).unwrap());
+    assert!(index.tags(&"app".parse().unwrap()).unwrap().is_empty());
+    assert!(index.knows(&"app-x".parse().unwrap()).unwrap());
+    assert_eq!(index.repositories().unwrap(), ["app-x".parse().unwrap()]);
+}
+
+#[test]
+fn everything_is_there_after_a_reopening_and_a_second_process_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.redb");
+    let (repository, tag) = ("a".parse().unwrap(), "t".parse().unwrap());
+    let (id, row, contents) = image(b'1', &[b"x"]);
+    {
+        let index = open(&path).unwrap().index;
+        index.put_image(&id, &row, &contents, 1).unwrap();
+        index.put_tags(&repository, &[("t".parse().unwrap(), tag_row(id))]).unwrap();
+        assert!(matches!(open(&path), Err(IndexError::InUse(_))));
+    }
+    let opened = open(&path).unwrap();
+    assert!(opened.moved_aside.is_none());
+    assert_eq!(opened.index.tag(&repository, &tag).unwrap(), Some(tag_row(id)));
+    assert_eq!(opened.index.image(&id).unwrap(), Some(row));
+}
+
+/// Whatever happens to the file, opening it neither fails nor yields a row that was not written.
+#[test]
+fn a_damaged_file_is_moved_aside_or_still_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = dir.path().join("good.redb");
+    let (id, row, contents) = image(b'1', &[b"first", b"second"]);
+    open(&good).unwrap().index.put_image(&id, &row, &contents, 1).unwrap();
+    let bytes = fs::read(&good).unwrap();
+    let damage: Vec<Vec<u8>> = (0..200)
+        .map(|i| {
+            let mut bytes = bytes.clone();
+            match i % 4 {
+                0 => bytes.truncate(bytes.len() * i / 200),
+                1 => bytes[i * 97 % 4096] ^= 1 << (i % 8),
+                2 => {
+                    // Within what has been written, wherever that is.
+                    let written: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+                    bytes[written[i * 7919 % written.len()]] ^= 1 << (i % 8);
+                }
+                _ => bytes[i * 20..i * 20 + 2000].fill(0xa5),
+            }
+            bytes
+        })
+        .collect();
+    let mut moved = 0;
+    for (i, bytes) in damage.iter().enumerate() {
+        let path = dir.path().join(format!("{i}.redb"));
+        fs::write(&path, bytes).unwrap();
+        let opened = open(&path).unwrap();
+        moved += usize::from(opened.moved_aside.is_some());
+        if let Ok(Some(found)) = opened.index.image(&id) {
+            assert_eq!(found, row, "damage {i}");
+        }
+        for (digest, location) in &contents {
+            if let Ok(Some(found)) = opened.index.location(digest, &id) {
+                assert_eq!(&found, location, "damage {i}");
+            }
+        }
+    }
+    assert!(moved > 0, "no damage was noticed");
+}
+
+#[test]
+fn an_index_of_a_future_format_is_moved_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.redb");
+    let opened = open(&path).unwrap();
+    opened
+        .index
+        .write(|t| {
+            t.open_table(META)?.insert("format", FORMAT + 1)?;
+            Ok(())
+        })
+        .unwrap();
+    drop(opened);
+    let opened = open(&path).unwrap();
+    let (aside, reason) = opened.moved_aside.unwrap();
+    assert!(aside.exists() && reason.contains("format 2"), "{reason}");
+    assert!(opened.index.usage().unwrap().is_empty());
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_an_error_and_not_damage() {
+    assert!(matches!(open(std::path::Path::new("/proc/index.redb")), Err(IndexError::Io { .. })));
+}
