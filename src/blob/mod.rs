@@ -1,9 +1,11 @@
 //! Blobs: where their bytes are, and how they reach a response.
 
 mod body;
+pub mod cache;
 mod mapping;
 mod source;
 
 pub use body::{Blob, BlobBody};
+pub use cache::{Cache, CacheError};
 pub use mapping::Mapping;
 pub use source::{Fingerprint, Source};

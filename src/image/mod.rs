@@ -1,9 +1,41 @@
 //! What a store path is as an image: one file a format.
+//!
+//! ```text
+//! store path ─ folder ─▶ archive file  ─ archive ─▶ contents ─ docker_archive ─▶ Image
+//!                   └──▶ layout folder ───────────▶ (by name) ─ oci_layout ────▶
+//! ```
+//! Everything here blocks and works on bytes that nobody vouches for: whatever they are, the outcome is an image
+//! whose digests have been computed or an [`ImageError`], and nothing stays behind in the cache.
+
+mod archive;
+mod config;
+mod contents;
+mod convert;
+mod decompress;
+mod docker_archive;
+mod error;
+mod folder;
+mod limits;
+mod measure;
+mod oci_layout;
+mod parts;
+mod recognise;
+mod store_file;
+mod tar_walk;
+
+pub use error::ImageError;
+pub use limits::{LimitExceeded, Limits, RATIO_GRACE};
 
 use crate::{
-    blob::Source,
+    blob::{Cache, Source},
+    nix::{StoreDir, StorePath},
     oci::{Digest, Document},
 };
+use contents::Contents;
+use folder::Located;
+use recognise::Format;
+use std::{num::NonZeroUsize, sync::Arc};
+use store_file::StoreFile;
 
 /// An image as it was found in a store path: everything that a client can ask for.
 #[derive(Debug, Clone)]
@@ -32,11 +64,104 @@ pub struct ImageBlob {
     pub source: Source,
 }
 
+/// What reading images needs.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    /// The store; nothing outside of it is ever opened.
+    pub store: StoreDir,
+    /// Takes what has to be unpacked.
+    pub cache: Arc<Cache>,
+    /// What one image may cost.
+    pub limits: Limits,
+    /// Threads that hash at once, for one image.
+    pub threads: NonZeroUsize,
+}
+
 /// Which image of a store path is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Selection {
-    /// The only one that there is.
+    /// The only one: the path is an archive, an OCI layout folder, or a folder with exactly one of these.
     Only,
-    /// The archive of this name, without its endings, in a folder.
+    /// The one of this name in a folder, with or without a suffix such as `.tar.gz`.
     Member(String),
+}
+
+/// Reads an image: recognises what it is, hashes every blob once and puts into the cache what had to be unpacked.
+///
+/// Blocks, for about as long as `sha256sum`, or the decompressor, takes for the file.
+pub fn read(reader: &Reader, object: &StorePath, select: &Selection) -> Result<Image, ImageError> {
+    unless_vanished(reader, object, || match folder::locate(reader, object, select)? {
+        Located::Layout(path) => oci_layout::read(&mut Contents::of_folder(reader, &path)),
+        Located::Archive(file) => read_archive(reader, file),
+    })
+}
+
+/// The names of the images in a folder, sorted; none if the path is an image itself.
+pub fn members(reader: &Reader, object: &StorePath) -> Result<Vec<String>, ImageError> {
+    unless_vanished(reader, object, || folder::members(reader, object))
+}
+
+/// Puts one blob with [`Source::Cache`] of an image that was read before into the cache again, and nothing else.
+/// Stops as soon as that is done.
+pub fn recreate(
+    reader: &Reader,
+    object: &StorePath,
+    select: &Selection,
+    digest: Digest,
+    size: u64,
+) -> Result<(), ImageError> {
+    unless_vanished(reader, object, || {
+        let Located::Archive(file) = folder::locate(reader, object, select)? else {
+            // The blobs of a layout folder are served from the store.
+            return Err(ImageError::Changed { path: reader.store.join(object), digest });
+        };
+        let found = match format_of(&file)? {
+            Format::Compressed(compression) => archive::recreate(reader, &file, compression, (digest, size))?,
+            Format::Tar => archive::recreate_from_plain(reader, &file, digest)?,
+        };
+        if found { Ok(()) } else { Err(ImageError::Changed { path: file.path, digest }) }
+    })
+}
+
+fn read_archive(reader: &Reader, file: StoreFile) -> Result<Image, ImageError> {
+    let path = file.path.clone();
+    let mut contents = match format_of(&file)? {
+        Format::Tar => archive::scan(reader, file)?,
+        Format::Compressed(compression) => archive::unpack(reader, file, compression)?,
+    };
+    if oci_layout::is_one(&contents) {
+        match oci_layout::read(&mut contents) {
+            // `docker save` writes both, and an index of more platforms than it has the blobs of.
+            Err(ImageError::Incomplete { .. }) if docker_archive::is_one(&contents) => {}
+            result => return result,
+        }
+    }
+    if docker_archive::is_one(&contents) {
+        return docker_archive::read(&mut contents);
+    }
+    let found = format!("{}, but no manifest.json and no index.json", contents.describe());
+    Err(ImageError::Unrecognised { path, found })
+}
+
+fn format_of(file: &StoreFile) -> Result<Format, ImageError> {
+    let head = file.head(recognise::HEAD)?;
+    recognise::format(&head).ok_or_else(|| ImageError::Unrecognised {
+        path: file.path.clone(),
+        found: recognise::describe(&head),
+    })
+}
+
+/// Whatever went wrong: if the store path is not there any more, that is why.
+fn unless_vanished<T>(
+    reader: &Reader,
+    object: &StorePath,
+    work: impl FnOnce() -> Result<T, ImageError>,
+) -> Result<T, ImageError> {
+    work().map_err(|error| {
+        let path = reader.store.join(object);
+        match path.symlink_metadata() {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => ImageError::Vanished { path },
+            _ => error,
+        }
+    })
 }

@@ -1,0 +1,140 @@
+//! What a hostile or broken image may cost at most.
+
+use std::{
+    io::{self, Read},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// Limits on what reading an image may cost. The defaults fit every image that clients can run.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes that all decompression for one image may yield, `MAX_IMAGE_BYTES`; 64 GiB.
+    pub max_image_bytes: u64,
+    /// Decompressed bytes a compressed byte, `MAX_COMPRESSION_RATIO`; 250. Only judged once [`RATIO_GRACE`] bytes
+    /// have come out: an image of nothing but zeroes is fine as long as it is small.
+    pub max_compression_ratio: u64,
+    /// Members of an archive, or files of a layout; 100 000.
+    pub max_members: usize,
+    /// Layers of one image; 500, the most that Linux' overlay file system can stack, so more could never run.
+    pub max_layers: usize,
+    /// Manifests and indexes in one layout; 1000.
+    pub max_manifests: usize,
+    /// Bytes of `manifest.json`, `index.json` and each manifest; 4 MiB, as registries and clients have it.
+    pub max_manifest_bytes: u64,
+    /// Bytes of an image configuration; 8 MiB.
+    pub max_config_bytes: u64,
+    /// Links from one to the next until a member or file is reached; 16.
+    pub max_links: usize,
+}
+
+/// Decompressed bytes below which the compression ratio is not judged.
+pub const RATIO_GRACE: u64 = 64 << 20;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_image_bytes: 64 << 30,
+            max_compression_ratio: 250,
+            max_members: 100_000,
+            max_layers: 500,
+            max_manifests: 1000,
+            max_manifest_bytes: 4 << 20,
+            max_config_bytes: 8 << 20,
+            max_links: 16,
+        }
+    }
+}
+
+/// A limit that an image exceeds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LimitExceeded {
+    /// Too much comes out of decompression.
+    #[error("it unpacks to more than {0} bytes, which is what MAX_IMAGE_BYTES allows")]
+    ImageBytes(u64),
+    /// Far too much comes out of so little.
+    #[error(
+        "it unpacks to more than {0} times its compressed size, which is what MAX_COMPRESSION_RATIO allows: \
+         a decompression bomb?"
+    )]
+    Ratio(u64),
+    /// A number of things.
+    #[error("it has more than {limit} {what}")]
+    Count {
+        /// Of what, in plural.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// The size of one thing.
+    #[error("{what} has {size} bytes, and {limit} are allowed")]
+    Bytes {
+        /// The member.
+        what: String,
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+}
+
+impl From<LimitExceeded> for io::Error {
+    fn from(exceeded: LimitExceeded) -> Self {
+        Self::other(exceeded)
+    }
+}
+
+/// What decompression has yielded so far for one image, over all threads.
+#[derive(Debug)]
+pub(super) struct Budget {
+    max_bytes: u64,
+    max_ratio: u64,
+    yielded: AtomicU64,
+}
+
+impl Budget {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            max_bytes: limits.max_image_bytes,
+            max_ratio: limits.max_compression_ratio,
+            yielded: AtomicU64::new(0),
+        }
+    }
+}
+
+/// Counts the bytes that a decoder takes.
+pub(super) struct Taken<'b, R> {
+    pub(super) inner: R,
+    pub(super) taken: &'b AtomicU64,
+}
+
+impl<R: Read> Read for Taken<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.taken.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
+/// Holds what a decoder yields against the limits.
+pub(super) struct Yielded<'b, R> {
+    pub(super) inner: R,
+    pub(super) taken: &'b AtomicU64,
+    pub(super) budget: &'b Budget,
+    pub(super) yielded: u64,
+}
+
+impl<R: Read> Read for Yielded<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        let budget = self.budget;
+        self.yielded = self.yielded.saturating_add(n as u64);
+        if budget.yielded.fetch_add(n as u64, Ordering::Relaxed).saturating_add(n as u64) > budget.max_bytes {
+            return Err(LimitExceeded::ImageBytes(budget.max_bytes).into());
+        }
+        let taken = self.taken.load(Ordering::Relaxed);
+        if self.yielded > RATIO_GRACE && self.yielded / budget.max_ratio.max(1) > taken {
+            return Err(LimitExceeded::Ratio(budget.max_ratio).into());
+        }
+        Ok(n)
+    }
+}

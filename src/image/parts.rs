@@ -1,0 +1,154 @@
+//! Layers and other blobs of an image: measured in parallel, then put where they are served from.
+
+use super::{
+    ImageBlob, ImageError,
+    archive::xz_policy,
+    contents::{Contents, Entry},
+    measure::{Context, Measured, Xz, in_parallel, measure},
+    store_file::{FileRange, StoreFile},
+};
+use crate::{
+    blob::{Source, cache::Finished},
+    oci::Digest,
+};
+use bytes::Bytes;
+use std::{
+    collections::{HashMap, HashSet},
+    io::Cursor,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// A measured blob and where it is going to be served from.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) measured: Measured,
+    source: Source,
+    /// The number among [`Contents::kept`] of what has to be committed.
+    kept: Option<usize>,
+}
+
+/// Bytes to be read and measured. Those that are the same are measured once.
+enum Job {
+    Range { file: Arc<StoreFile>, offset: u64, size: u64, name: String, xz: Xz },
+    OnDisk { path: PathBuf, name: String },
+    Memory { bytes: Bytes, name: String },
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum Same {
+    Range(u64, u64, Xz),
+    OnDisk(PathBuf),
+    Memory(Bytes),
+}
+
+impl Job {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Range { size, .. } => *size,
+            Self::OnDisk { path, .. } => path.metadata().map_or(0, |metadata| metadata.len()),
+            Self::Memory { bytes, .. } => bytes.len() as u64,
+        }
+    }
+}
+
+impl Contents<'_> {
+    /// Measures the members of these names, which `wanted_by` refers to.
+    pub(super) fn measure(&mut self, names: &[String], wanted_by: &str) -> Result<Vec<Part>, ImageError> {
+        let mut jobs: Vec<Job> = Vec::new();
+        let mut known: HashMap<Same, usize> = HashMap::new();
+        // For every name either its part or the number of the job that yields it.
+        let mut results: Vec<Result<Part, usize>> = Vec::new();
+        for name in names {
+            let (same, job) = match self.find(name, wanted_by)? {
+                Entry::Kept(measured, n) => {
+                    results.push(Ok(Part { measured, source: Source::Cache, kept: Some(n) }));
+                    continue;
+                }
+                Entry::Range { file, offset, size } => {
+                    let xz = xz_policy(name.as_bytes());
+                    (Same::Range(offset, size, xz), Job::Range { file, offset, size, name: name.clone(), xz })
+                }
+                Entry::OnDisk(path) => (Same::OnDisk(path.clone()), Job::OnDisk { path, name: name.clone() }),
+                Entry::Memory(bytes) => {
+                    (Same::Memory(bytes.clone()), Job::Memory { bytes, name: name.clone() })
+                }
+                // `find` has followed links and refused what is unfit.
+                Entry::Link(_) | Entry::Unfit(_) => return Err(self.invalid(format!("{name:?} is no file"))),
+            };
+            results.push(Err(*known.entry(same).or_insert_with(|| {
+                jobs.push(job);
+                jobs.len() - 1
+            })));
+        }
+        let mut order: Vec<usize> = (0..jobs.len()).collect();
+        order.sort_by_key(|n| std::cmp::Reverse(jobs[*n].size()));
+        let run = |n: &usize| self.run(&jobs[*n], wanted_by);
+        let done = in_parallel(&order, self.reader.threads, run)?;
+        let mut parts: Vec<Option<Part>> = vec![None; jobs.len()];
+        for (n, (measured, source, kept)) in order.into_iter().zip(done) {
+            let kept = kept.map(|kept| {
+                self.kept.push(Some(kept));
+                self.kept.len() - 1
+            });
+            parts[n] = Some(Part { measured, source, kept });
+        }
+        let missing = || self.invalid("a member has not been measured");
+        results
+            .into_iter()
+            .map(|result| result.or_else(|n| parts.get(n).cloned().flatten().ok_or_else(missing)))
+            .collect()
+    }
+
+    fn run(&self, job: &Job, wanted_by: &str) -> Result<(Measured, Source, Option<Finished>), ImageError> {
+        let context = Context { cache: &self.reader.cache, budget: &self.budget };
+        let stored = |file: &StoreFile, offset, size, name: &str, xz| {
+            let body = FileRange { file: &file.file, position: offset, end: offset.saturating_add(size) };
+            let (measured, kept) = measure(body, false, xz, context)
+                .map_err(|error| ImageError::reading(&self.path, format_args!("{name:?}"), error))?;
+            let source = match kept {
+                Some(_) => Source::Cache,
+                None => Source::Store {
+                    object: file.object.clone(),
+                    file: file.within.clone(),
+                    offset,
+                    fingerprint: file.fingerprint,
+                },
+            };
+            Ok((measured, source, kept))
+        };
+        match job {
+            Job::Range { file, offset, size, name, xz } => stored(file, *offset, *size, name, *xz),
+            Job::OnDisk { path, name } => {
+                let file = self.open(Path::new(path), name, wanted_by)?;
+                stored(&file, 0, file.size, name, Xz::Keep)
+            }
+            Job::Memory { bytes, name } => {
+                let (measured, kept) = measure(Cursor::new(bytes), true, Xz::Keep, context)
+                    .map_err(|error| ImageError::reading(&self.path, format_args!("{name:?}"), error))?;
+                Ok((measured, Source::Cache, kept))
+            }
+        }
+    }
+
+    /// Makes what these parts need durable in the cache, and yields their rows, each digest once.
+    pub(super) fn place(&mut self, parts: &[Part]) -> Result<Vec<ImageBlob>, ImageError> {
+        let mut seen = HashSet::new();
+        let mut blobs = Vec::new();
+        let mut commit: Vec<(Digest, Finished)> = Vec::new();
+        // Of two places of the same bytes, the store costs nothing.
+        let (cached, stored): (Vec<&Part>, Vec<&Part>) = parts.iter().partition(|part| part.kept.is_some());
+        for part in stored.into_iter().chain(cached) {
+            let Measured { digest, size, .. } = part.measured;
+            if !seen.insert(digest) {
+                continue;
+            }
+            if let Some(kept) = part.kept.and_then(|n| self.kept.get_mut(n)).and_then(Option::take) {
+                commit.push((digest, kept));
+            }
+            blobs.push(ImageBlob { digest, size, source: part.source.clone() });
+        }
+        self.reader.cache.commit_all(commit)?;
+        Ok(blobs)
+    }
+}

@@ -1,0 +1,4 @@
+//! Images of every format, compression and degree of malice, read from a folder that plays the store.
+
+mod formats;
+mod support;

@@ -1,0 +1,243 @@
+//! A pretended store, and writers of archives.
+
+use forge_registry::{
+    blob::{Cache, Source},
+    image::{self, Image, ImageBlob, ImageError, Limits, Reader, Selection},
+    nix::{StoreDir, StorePath},
+    oci::{Digest, Manifest},
+};
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    num::NonZeroUsize,
+    os::unix::fs::{FileExt, symlink},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// A store, a cache, and what reads from one into the other.
+pub struct Host {
+    pub dir: tempfile::TempDir,
+    pub reader: Reader,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        Self::with_cache(1 << 30)
+    }
+
+    pub fn with_cache(max_bytes: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("store");
+        fs::create_dir(&store).unwrap();
+        let cache = Arc::new(Cache::open(dir.path().join("blobs"), max_bytes).unwrap());
+        let threads = NonZeroUsize::new(2).unwrap();
+        Self {
+            reader: Reader { store: StoreDir::new(store), cache, limits: Limits::default(), threads },
+            dir,
+        }
+    }
+
+    /// The path of a store object with this name.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.reader.store.join(&object(name))
+    }
+
+    pub fn file(&self, name: &str, bytes: &[u8]) -> StorePath {
+        fs::write(self.path(name), bytes).unwrap();
+        object(name)
+    }
+
+    /// A folder of files, links (`-> target`) and folders (a name that ends in `/`).
+    pub fn folder(&self, name: &str, entries: &[(&str, &[u8])]) -> StorePath {
+        for (entry, bytes) in entries {
+            let path = self.path(name).join(entry);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match bytes.strip_prefix(b"-> ") {
+                _ if entry.ends_with('/') => fs::create_dir_all(path).unwrap(),
+                Some(target) => symlink(Path::new(std::str::from_utf8(target).unwrap()), path).unwrap(),
+                None => fs::write(path, bytes).unwrap(),
+            }
+        }
+        fs::create_dir_all(self.path(name)).unwrap();
+        object(name)
+    }
+
+    pub fn read(&self, object: &StorePath) -> Result<Image, ImageError> {
+        image::read(&self.reader, object, &Selection::Only)
+    }
+
+    pub fn member(&self, object: &StorePath, name: &str) -> Result<Image, ImageError> {
+        image::read(&self.reader, object, &Selection::Member(name.into()))
+    }
+
+    /// Reads a file that must be refused, without leaving anything behind, and returns what is said about it.
+    pub fn refused(&self, bytes: &[u8]) -> String {
+        let object = self.file("hostile", bytes);
+        let error = self.read(&object).unwrap_err();
+        self.assert_cache_is_empty();
+        let said = error.to_string();
+        assert!(said.contains("hostile"), "the store path is not named: {said}");
+        assert!(!matches!(error, ImageError::Io { .. }), "not the system's fault: {said}");
+        said
+    }
+
+    pub fn assert_cache_is_empty(&self) {
+        let left: Vec<_> = fs::read_dir(self.reader.cache.dir()).unwrap().collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+        assert_eq!(self.reader.cache.total_bytes(), 0);
+    }
+
+    /// A blob's bytes, from wherever they are.
+    pub fn bytes(&self, blob: &ImageBlob) -> Vec<u8> {
+        let mut bytes = vec![0; blob.size as usize];
+        match &blob.source {
+            Source::Store { object, file, offset, .. } => {
+                let path = match file.as_os_str().is_empty() {
+                    true => self.reader.store.join(object),
+                    false => self.reader.store.join(object).join(file),
+                };
+                File::open(path).unwrap().read_exact_at(&mut bytes, *offset).unwrap();
+            }
+            Source::Cache => {
+                let mut file = self.reader.cache.open_blob(&blob.digest).unwrap().expect("in the cache");
+                bytes.clear();
+                file.read_to_end(&mut bytes).unwrap();
+            }
+            Source::Inline(inline) => bytes = inline.to_vec(),
+        }
+        assert_eq!(Digest::of(&bytes), blob.digest);
+        bytes
+    }
+
+    /// The layers' bytes and the ends of their media types, base first.
+    pub fn layers(&self, image: &Image) -> Vec<(Vec<u8>, String)> {
+        let manifest: Manifest = serde_json::from_slice(&image.oci.bytes).unwrap();
+        let layers = manifest.layers.iter().map(|layer| {
+            let blob = image.blobs.iter().find(|blob| blob.digest == layer.digest).unwrap();
+            assert_eq!(blob.size, layer.size);
+            (self.bytes(blob), layer.media_type.rsplit('.').next().unwrap().to_owned())
+        });
+        layers.collect()
+    }
+}
+
+pub fn object(name: &str) -> StorePath {
+    let digest = Digest::of(name.as_bytes()).hex().replace('e', "z");
+    StorePath::from_base_name(&format!("{}-{name}", &digest[..32])).unwrap()
+}
+
+/// Writes tar archives, sane and insane ones.
+pub struct Tar(tar::Builder<Vec<u8>>);
+
+impl Tar {
+    pub fn new() -> Self {
+        Self(tar::Builder::new(Vec::new()))
+    }
+
+    pub fn file(mut self, name: &str, bytes: &[u8]) -> Self {
+        let mut header = header(tar::EntryType::Regular, bytes.len() as u64);
+        // Sets names that the `tar` crate would refuse.
+        if name.len() <= 100 && !name.is_empty() {
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_cksum();
+            self.0.append(&header, bytes).unwrap();
+        } else {
+            self.0.append_data(&mut header, name, bytes).unwrap();
+        }
+        self
+    }
+
+    pub fn entry(mut self, kind: tar::EntryType, name: &str, target: &str) -> Self {
+        let mut header = header(kind, 0);
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
+        header.set_cksum();
+        self.0.append(&header, &[][..]).unwrap();
+        self
+    }
+
+    pub fn raw(mut self, header: &tar::Header, bytes: &[u8]) -> Self {
+        self.0.append(header, bytes).unwrap();
+        self
+    }
+
+    pub fn done(self) -> Vec<u8> {
+        self.0.into_inner().unwrap()
+    }
+}
+
+pub fn header(kind: tar::EntryType, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_cksum();
+    header
+}
+
+/// A layer with one file.
+pub fn layer(text: &str) -> Vec<u8> {
+    Tar::new().file("etc/text", text.as_bytes()).done()
+}
+
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).unwrap()
+}
+
+pub fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 0);
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub fn same(bytes: &[u8]) -> Vec<u8> {
+    bytes.to_vec()
+}
+
+/// Every way in which an archive can be compressed.
+pub const COMPRESSIONS: [(&str, fn(&[u8]) -> Vec<u8>); 4] =
+    [("plain", same), ("gzip", gzip), ("zstd", zstd), ("xz", xz)];
+
+/// A configuration with these diff IDs.
+pub fn config(diff_ids: &[Digest]) -> Vec<u8> {
+    let diff_ids: Vec<_> = diff_ids.iter().map(Digest::to_string).collect();
+    serde_json::to_vec_pretty(&serde_json::json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "config": { "Cmd": ["/bin/hello"] },
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    }))
+    .unwrap()
+}
+
+pub fn manifest_json(config: &str, layers: &[&str]) -> Vec<u8> {
+    serde_json::to_vec(&serde_json::json!([
+        { "Config": config, "RepoTags": ["hello:1.0"], "Layers": layers }
+    ]))
+    .unwrap()
+}
+
+/// The parts of a docker-archive whose layers are these tar archives, and the name of its configuration.
+pub fn config_of(layers: &[Vec<u8>]) -> (String, Vec<u8>) {
+    let config = config(&layers.iter().map(|layer| Digest::of(layer)).collect::<Vec<_>>());
+    (format!("{}.json", Digest::of(&config).hex()), config)
+}
+
+/// A docker-archive as nixpkgs writes it: layers first, then the configuration and the manifest.
+pub fn docker_archive(layers: &[Vec<u8>]) -> Vec<u8> {
+    let names: Vec<_> = layers.iter().map(|layer| format!("{}/layer.tar", Digest::of(layer).hex())).collect();
+    let (config_name, config) = config_of(layers);
+    let mut tar = Tar::new();
+    for (name, layer) in names.iter().zip(layers) {
+        tar = tar.file(name, layer);
+    }
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    tar.file(&config_name, &config).file("manifest.json", &manifest_json(&config_name, &names)).done()
+}
