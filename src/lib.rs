@@ -5,9 +5,11 @@
 //! `docs/architecture.md` has the whole picture.
 
 pub mod blob;
+pub mod config;
 pub mod image;
 pub mod index;
 pub mod nix;
 pub mod oci;
 pub mod registry;
 pub mod resolve;
+pub mod seccomp;

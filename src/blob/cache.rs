@@ -161,6 +161,11 @@ impl Cache {
         }
     }
 
+    /// The digests of all finished blobs.
+    pub fn digests(&self) -> Vec<Digest> {
+        self.lock().used.iter().map(|(digest, _)| *digest).collect()
+    }
+
     /// Bytes in finished blobs.
     pub fn total_bytes(&self) -> u64 {
         self.lock().bytes

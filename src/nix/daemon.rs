@@ -147,14 +147,12 @@ impl NixDaemon {
 
     /// Whether the path is in the store and registered.
     pub async fn is_valid(&self, path: &StorePath) -> Result<bool, DaemonError> {
-        let path = self.store.print(path);
-        self.call(async |c| c.is_valid_path(&path).result().await).await
+        self.call(&Call::IsValid(self.store.print(path))).await
     }
 
     /// Registers an indirect GC root: `link` is a symlink, outside of the store, that the daemon can read.
     pub async fn add_indirect_root(&self, link: &Path) -> Result<(), DaemonError> {
-        let link = link.display().to_string();
-        self.call(async |c| c.add_indirect_root(&link).result().await).await
+        self.call(&Call::AddIndirectRoot(link.display().to_string())).await.map(drop)
     }
 
     /// Realises one output or path: builds or substitutes it and what it needs, unless it is there already.
@@ -275,13 +273,10 @@ impl NixDaemon {
 
     /// Runs a short call on an idle connection, else on a new one. A connection that was idle may have been closed by
     /// a restart of the daemon, so a failure on one is tried again on a new one.
-    async fn call<T>(
-        &self,
-        call: impl AsyncFn(&mut Connection) -> Result<T, nix_daemon::Error>,
-    ) -> Result<T, DaemonError> {
+    async fn call(&self, call: &Call) -> Result<bool, DaemonError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(mut connection) = idle {
-            match self.bounded(call(&mut connection)).await {
+            match self.bounded(call.send(&mut connection)).await {
                 Err(DaemonError::Unavailable { .. }) => {}
                 answer => {
                     self.keep(connection);
@@ -290,7 +285,7 @@ impl NixDaemon {
             }
         }
         let mut connection = self.connect().await?;
-        let answer = self.bounded(call(&mut connection)).await;
+        let answer = self.bounded(call.send(&mut connection)).await;
         // A connection that broke in the middle of a message says nonsense ever after.
         if !matches!(answer, Err(DaemonError::Unavailable { .. })) {
             self.keep(connection);
@@ -337,6 +332,21 @@ impl NixDaemon {
 
     fn unavailable(&self, reason: String) -> DaemonError {
         DaemonError::Unavailable { socket: self.socket.clone(), reason }
+    }
+}
+
+/// A short call, which can be sent again on another connection.
+enum Call {
+    IsValid(String),
+    AddIndirectRoot(String),
+}
+
+impl Call {
+    async fn send(&self, connection: &mut Connection) -> Result<bool, nix_daemon::Error> {
+        match self {
+            Self::IsValid(path) => connection.is_valid_path(path).result().await,
+            Self::AddIndirectRoot(link) => connection.add_indirect_root(link).result().await.map(|()| true),
+        }
     }
 }
 

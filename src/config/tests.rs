@@ -1,0 +1,64 @@
+use super::*;
+
+const FLAKE: (&str, &str) = ("FLAKE", "github:o/r");
+
+fn config(variables: &[(&'static str, &'static str)]) -> Config {
+    Config::from_variables([&[FLAKE], variables].concat()).unwrap()
+}
+
+#[test]
+fn the_example_file_is_what_the_program_documents() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example");
+    let file = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(file == env_example(), "write this to .env.example:\n{}", env_example());
+}
+
+#[test]
+fn every_default_is_valid_and_empty_is_unset() {
+    let empty: Vec<(&str, &str)> = SETTINGS.iter().map(|s| (s.name, "")).filter(|(n, _)| *n != "FLAKE").collect();
+    let (defaults, empty) = (config(&[]), config(&empty));
+    assert_eq!(format!("{defaults:?}"), format!("{empty:?}"));
+    assert_eq!(defaults.listen, ["127.0.0.1:6443".parse().unwrap()]);
+    assert_eq!(defaults.systems, [format!("{}-linux", std::env::consts::ARCH)]);
+}
+
+#[test]
+fn the_names_of_the_former_registry_still_work() {
+    let old = Config::from_variables([("GITHUB_REPO", "github:a/b"), ("FLASK_HOST", "::1"), ("FLASK_PORT", "5000")]);
+    let old = old.unwrap();
+    assert_eq!(old.flake.as_deref(), Some("github:a/b"));
+    assert_eq!(old.listen, ["[::1]:5000".parse().unwrap()]);
+    assert_eq!(config(&[("FLASK_PORT", "5000")]).listen, ["0.0.0.0:5000".parse().unwrap()]);
+    let both = config(&[("LISTEN", "127.0.0.1:1"), ("FLASK_PORT", "2"), ("GITHUB_REPO", "x:y")]);
+    assert_eq!(both.listen, ["127.0.0.1:1".parse().unwrap()]);
+    assert_eq!(both.flake.as_deref(), Some("github:o/r"));
+}
+
+#[test]
+fn a_bad_value_is_one_line_with_name_value_and_what_is_allowed() {
+    let bad = [
+        ("LISTEN", "6443"),
+        ("TAG_TTL", "soon"),
+        ("CACHE_MAX_BYTES", "much"),
+        ("CACHE_SIZE", "0"),
+        ("STATE_DIR", "relative"),
+        ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
+        ("MAX_TAG_LENGTH", "129"),
+        ("FLAKE", "github:o/r#attr"),
+        ("SYSTEMS", "x86_64-linux,linux"),
+        ("NIX_BUILD_TIMEOUT", "0"),
+        ("RETENTION_DAYS", "-1"),
+    ];
+    for (name, value) in bad {
+        let error = Config::from_variables([FLAKE, (name, value)]).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{name}={value:?} is not valid: expected ")), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn nothing_to_serve_is_an_error() {
+    assert_eq!(Config::from_variables([]).unwrap_err(), ConfigError::NoSource);
+    assert!(Config::from_variables([("CATALOG", "/c.json")]).is_ok());
+}

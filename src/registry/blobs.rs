@@ -1,0 +1,192 @@
+//! From a digest to bytes. What the index points at can be gone: the store path was collected against its root, or the
+//! blob cache has evicted the layer. Then it is made again, or it is a clean 404; never other bytes.
+
+use super::{
+    Registry, RegistryError, Result,
+    images::{blocking, landed},
+    tags,
+};
+use crate::{
+    blob::{Blob, Fingerprint, Mapping, Source},
+    image,
+    index::{ImageId, Location},
+    oci::{Digest, Document, RepositoryName},
+};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+};
+
+/// Why a location does not give its bytes.
+#[derive(Debug)]
+enum Absent {
+    /// The store path is not there, or is not what was hashed.
+    Store,
+    /// The cache has evicted the blob.
+    Evicted,
+}
+
+impl Registry {
+    /// One of an image's documents.
+    pub(super) fn document(&self, digest: &Digest, image: &ImageId) -> Result<Document> {
+        let location = self.index.location(digest, image)?;
+        document(*digest, location)
+            .ok_or_else(|| RegistryError::internal(format!("the index has image {image:?}, but not its manifest")))
+    }
+
+    /// The manifest of this digest, if an image of this repository has it.
+    pub(super) fn document_in(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<Document>> {
+        for (image, location) in self.index.locations(repository, digest)? {
+            if let Some(document) = document(*digest, Some(location)) {
+                self.touch(image);
+                return Ok(Some(document));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A blob of an image of this repository.
+    pub async fn blob(self: &Arc<Self>, repository: &RepositoryName, digest: &Digest) -> Result<Blob> {
+        let locations = self.index.locations(repository, digest)?;
+        let unknown = || RegistryError::BlobUnknown { repository: repository.clone(), digest: *digest };
+        if let Some(blob) = self.first_present(digest, &locations).await? {
+            return Ok(blob);
+        }
+        for (image, _) in &locations {
+            let (this, key) = (self.clone(), (*image, *digest));
+            let flight = self.restoring.join(key, || async move { this.restore(key.0, &key.1).await });
+            match self.patient(flight).await {
+                Ok(()) => {}
+                // Gone for good in this form; perhaps the source still leads to it, by another way.
+                Err(RegistryError::ManifestUnknown { message }) => {
+                    tracing::warn!(%repository, %digest, "{message}");
+                    match self.by_tag_anew(repository).await {
+                        Ok(()) | Err(RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            let locations = self.index.locations(repository, digest)?;
+            if let Some(blob) = self.first_present(digest, &locations).await? {
+                return Ok(blob);
+            }
+            self.drop_images([*image].into())?;
+        }
+        Err(unknown())
+    }
+
+    /// Evaluates and realises what the name means now, whatever the index knows of it.
+    async fn by_tag_anew(self: &Arc<Self>, repository: &RepositoryName) -> Result<()> {
+        self.index.remove_tag(repository, &tags::latest())?;
+        self.by_tag(repository, &tags::latest()).await.map(drop)
+    }
+
+    async fn first_present(
+        self: &Arc<Self>,
+        digest: &Digest,
+        locations: &[(ImageId, Location)],
+    ) -> Result<Option<Blob>> {
+        for (image, location) in locations {
+            match self.bytes_at(digest, location).await? {
+                Ok(blob) => {
+                    self.touch(*image);
+                    return Ok(Some(blob));
+                }
+                Err(absent) => tracing::debug!(%digest, ?image, ?absent, "a location has no bytes any more"),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn bytes_at(self: &Arc<Self>, digest: &Digest, location: &Location) -> Result<Result<Blob, Absent>> {
+        let size = location.size;
+        match &location.source {
+            Source::Inline(bytes) => Ok(Ok(Blob::memory(bytes.clone()))),
+            Source::Store { object, file, offset, fingerprint } => {
+                let mut path = self.daemon.store().join(object);
+                if !file.as_os_str().is_empty() {
+                    path.push(file);
+                }
+                let mapping = match self.recently_mapped(&path, *fingerprint) {
+                    Some(mapping) => Some(mapping),
+                    None => {
+                        let (this, fingerprint) = (self.clone(), *fingerprint);
+                        blocking(move || this.map(path, fingerprint)).await?
+                    }
+                };
+                Ok(mapping.and_then(|m| Blob::mapped(m, *offset, size).ok()).ok_or(Absent::Store))
+            }
+            Source::Cache => {
+                let (this, digest) = (self.clone(), *digest);
+                let file = blocking(move || {
+                    let file = this.reader.cache.open_blob(&digest).map_err(RegistryError::internal)?;
+                    file.map(|file| Mapping::new(&file).map_err(RegistryError::internal)).transpose()
+                });
+                let mapping = file.await?.map(Arc::new);
+                Ok(mapping.and_then(|m| Blob::mapped(m, 0, size).ok()).ok_or(Absent::Evicted))
+            }
+        }
+    }
+
+    fn recently_mapped(&self, path: &PathBuf, expected: Fingerprint) -> Option<Arc<Mapping>> {
+        let mut mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+        let (fingerprint, mapping) = mapped.get(path)?;
+        (*fingerprint == expected).then(|| mapping.clone())
+    }
+
+    /// Maps a file of the store, if it is the one that was hashed.
+    fn map(&self, path: PathBuf, expected: Fingerprint) -> Result<Option<Arc<Mapping>>> {
+        let failed = |error: io::Error| RegistryError::internal(format!("{}: {error}", path.display()));
+        // A store path is no place for a FIFO, but an open must never wait for its other end.
+        let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(&path) {
+            Ok(file) => file,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() || Fingerprint::of(&metadata) != expected {
+            return Ok(None);
+        }
+        let mapping = Arc::new(Mapping::new(&file).map_err(failed)?);
+        self.mapped.lock().unwrap_or_else(PoisonError::into_inner).put(path, (expected, mapping.clone()));
+        Ok(Some(mapping))
+    }
+
+    /// Makes a digest of an image available again: realises the store path, and reads it again.
+    async fn restore(self: &Arc<Self>, id: ImageId, digest: &Digest) -> Result<()> {
+        let Some(row) = self.index.image(&id)? else { return Ok(()) };
+        tracing::info!(object = %row.object, %digest, "making a blob available again");
+        let realised = self.realise(&row.buildable, Some(&row.object)).await?;
+        let evicted = self.index.location(digest, &id)?.filter(|location| location.source == Source::Cache);
+        if let Some(Location { size, .. }) = evicted
+            && realised.path == row.object
+        {
+            let _place = self.readings.acquire().await.map_err(RegistryError::internal)?;
+            let (this, digest) = (self.clone(), *digest);
+            let (object, selection) = (row.object.clone(), row.selection.clone());
+            let again = blocking(move || match image::recreate(&this.reader, &object, &selection, digest, size) {
+                Err(image::ImageError::Changed { .. }) => Ok(false),
+                result => Ok(result.map(|()| true)?),
+            });
+            if again.await? {
+                return Ok(());
+            }
+        }
+        landed(self.index_flight(realised, &row.buildable, &row.selection)).await.map(drop)
+    }
+}
+
+fn document(digest: Digest, location: Option<Location>) -> Option<Document> {
+    match location? {
+        Location { media_type: Some(media_type), source: Source::Inline(bytes), .. } => {
+            Some(Document { media_type, digest, bytes })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,194 @@
+//! Why a request cannot be answered, and how the errors of the parts below become that.
+
+use crate::{
+    image::ImageError,
+    index::IndexError,
+    nix::{BuildError, Buildable, DaemonError, EvaluatorError, GcRootError},
+    oci::{Digest, RepositoryName},
+    resolve::ResolveError,
+};
+use std::time::Duration;
+
+/// Why a request cannot be answered. `http::error` decides on status and code, exhaustively.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RegistryError {
+    /// No image has this name. The message lists near misses.
+    #[error("{message}")]
+    NameUnknown {
+        /// What was looked for and which names are near.
+        message: String,
+    },
+    /// The name exists, the tag or digest does not.
+    #[error("{message}")]
+    ManifestUnknown {
+        /// What was looked for.
+        message: String,
+    },
+    /// The repository has no blob of this digest.
+    #[error("{repository} has no blob {digest}")]
+    BlobUnknown {
+        /// The repository that was asked.
+        repository: RepositoryName,
+        /// The digest that was asked for.
+        digest: Digest,
+    },
+    /// The name does not follow a form that this registry is configured to serve.
+    #[error("{message}")]
+    NameInvalid {
+        /// The forms that are.
+        message: String,
+    },
+    /// The name leads to something that is not an image; what was found and what is understood.
+    #[error("{message}")]
+    NotAnImage {
+        /// The path, what was found there, and what is understood.
+        message: String,
+    },
+    /// The evaluation failed; the reason is Nix's.
+    #[error("{message}")]
+    EvaluationFailed {
+        /// Nix's error, stripped of colours.
+        message: String,
+    },
+    /// The build failed.
+    #[error("{message}")]
+    BuildFailed {
+        /// Which derivation, why, and the last lines of its log, stripped of colours.
+        message: String,
+        /// The last lines of the log.
+        log_tail: Vec<String>,
+    },
+    /// The build or evaluation exceeded its time limit.
+    #[error("{message}")]
+    TimedOut {
+        /// Which, and the setting that limits it.
+        message: String,
+    },
+    /// The build goes on; the client should ask again.
+    #[error("{message}")]
+    InProgress {
+        /// What is being built and for how long.
+        message: String,
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// Too many builds or evaluations wait already.
+    #[error("{message}")]
+    Overloaded {
+        /// Which limit.
+        message: String,
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// nix-daemon or the evaluator does not answer.
+    #[error("{message}")]
+    Unavailable {
+        /// Which socket and why.
+        message: String,
+    },
+    /// Something that should not happen; the message is for the log, not for the client.
+    #[error("{message}")]
+    Internal {
+        /// What failed.
+        message: String,
+    },
+}
+
+impl RegistryError {
+    pub(super) fn internal(message: impl ToString) -> Self {
+        Self::Internal { message: message.to_string() }
+    }
+
+    /// The error of realising `what`.
+    pub(super) fn build(what: &Buildable, error: BuildError) -> Self {
+        let name = what.name();
+        match error {
+            BuildError::Failed { reason, log_tail } => {
+                Self::BuildFailed { message: failure(name, &reason, &log_tail), log_tail }
+            }
+            error @ BuildError::TimedOut { .. } => {
+                let log_tail = match &error {
+                    BuildError::TimedOut { log_tail, .. } => log_tail.as_slice(),
+                    _ => &[],
+                };
+                Self::TimedOut { message: failure(name, &error.to_string(), log_tail) }
+            }
+            BuildError::Gone(path) => Self::ManifestUnknown {
+                message: format!("{path} was collected from the Nix store, and nothing here can make it again"),
+            },
+            BuildError::Daemon(error) => error.into(),
+        }
+    }
+}
+
+/// Nix's message quotes the end of the log itself when it can; then that is enough.
+fn failure(name: &str, reason: &str, log_tail: &[String]) -> String {
+    let reason = reason.trim().trim_start_matches("error:").trim_start();
+    let quoted = log_tail.last().is_none_or(|line| line.trim().is_empty() || reason.contains(line.trim()));
+    if quoted {
+        format!("the build of {name} failed: {reason}")
+    } else {
+        format!("the build of {name} failed: {reason}\nthe last lines of its log:\n{}", log_tail.join("\n"))
+    }
+}
+
+impl From<DaemonError> for RegistryError {
+    fn from(error: DaemonError) -> Self {
+        match error {
+            DaemonError::Unavailable { .. } => Self::Unavailable { message: error.to_string() },
+            DaemonError::Nix(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<GcRootError> for RegistryError {
+    fn from(error: GcRootError) -> Self {
+        match error {
+            GcRootError::Daemon(error) => error.into(),
+            GcRootError::Io { .. } => Self::internal(error),
+        }
+    }
+}
+
+impl From<IndexError> for RegistryError {
+    fn from(error: IndexError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<ResolveError> for RegistryError {
+    fn from(error: ResolveError) -> Self {
+        let message = error.to_string();
+        match error {
+            ResolveError::Name(_) => Self::NameInvalid { message },
+            ResolveError::Unknown(_) => Self::NameUnknown { message },
+            ResolveError::TagUnknown(_) => Self::ManifestUnknown { message },
+            ResolveError::NotADerivation(_) => Self::NotAnImage { message },
+            ResolveError::Evaluator(error) => match error {
+                EvaluatorError::Failed(_) => {
+                    Self::EvaluationFailed { message: format!("the evaluation failed: {message}") }
+                }
+                EvaluatorError::TimedOut(_) => Self::TimedOut { message },
+                EvaluatorError::Unavailable { .. } | EvaluatorError::Answer { .. } => Self::Unavailable { message },
+            },
+        }
+    }
+}
+
+impl From<ImageError> for RegistryError {
+    fn from(error: ImageError) -> Self {
+        let message = error.to_string();
+        match error {
+            ImageError::MemberUnknown { .. } => Self::NameUnknown { message },
+            ImageError::Unrecognised { .. }
+            | ImageError::Invalid { .. }
+            | ImageError::Incomplete { .. }
+            | ImageError::LimitExceeded { .. }
+            | ImageError::MemberNeeded { .. } => Self::NotAnImage { message },
+            ImageError::Vanished { .. }
+            | ImageError::Changed { .. }
+            | ImageError::Cache(_)
+            | ImageError::Io { .. } => Self::Internal { message },
+        }
+    }
+}

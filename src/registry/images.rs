@@ -1,0 +1,150 @@
+//! From a derivation to an image in the index: realise, recognise, root, write down.
+
+use super::{Flight, Registry, RegistryError, Result, now};
+use crate::{
+    image::{self, Image, Selection},
+    index::{ImageId, ImageRow, Location},
+    nix::{BuildError, Buildable, Realised, StorePath},
+    oci::{Digest, Document},
+    resolve::Resolution,
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// An image in the index.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Indexed {
+    pub(super) id: ImageId,
+    pub(super) oci: Digest,
+    pub(super) docker: Digest,
+}
+
+impl Indexed {
+    pub(super) fn new(id: ImageId, row: &ImageRow) -> Self {
+        Self { id, oci: row.oci, docker: row.docker }
+    }
+}
+
+impl Registry {
+    /// The image of a resolution: known, or realised and indexed.
+    pub(super) async fn image_of(self: &Arc<Self>, resolution: &Resolution) -> Result<Indexed> {
+        if let Some(path) = &resolution.expected
+            && let Some(image) = self.indexed(path, &resolution.selection)
+        {
+            return Ok(image);
+        }
+        let realised = self.realise(&resolution.buildable, resolution.expected.as_ref()).await?;
+        if let Some(image) = self.indexed(&realised.path, &resolution.selection) {
+            return Ok(image);
+        }
+        landed(self.index_flight(realised, &resolution.buildable, &resolution.selection)).await
+    }
+
+    fn indexed(&self, object: &StorePath, selection: &Selection) -> Option<Indexed> {
+        let id = ImageId::of(object, selection);
+        match self.index.image(&id) {
+            Ok(row) => row.map(|row| Indexed::new(id, &row)),
+            Err(error) => {
+                tracing::warn!(%object, "{error}");
+                None
+            }
+        }
+    }
+
+    /// Realises something, sharing the work with whoever wants the same. The store path is protected from collection
+    /// while the result is held.
+    pub(super) async fn realise(
+        self: &Arc<Self>,
+        what: &Buildable,
+        expected: Option<&StorePath>,
+    ) -> Result<Arc<Realised>> {
+        let (this, what, expected) = (self.clone(), what.clone(), expected.cloned());
+        let flight = self.building.join(what.clone(), || async move {
+            // What is there already need not queue behind builds.
+            let there = match &expected {
+                Some(path) => this.daemon.is_valid(path).await?,
+                None => false,
+            };
+            let _place = match there {
+                true => None,
+                false => Some(this.builds.enter().await.map_err(|_full| this.overloaded_builds())?),
+            };
+            let realised = match (&expected, this.daemon.realise(&what).await) {
+                // Of what is there the derivation is not needed.
+                (Some(path), Err(BuildError::Gone(_))) if there => {
+                    this.daemon.realise(&Buildable::Path(path.clone())).await
+                }
+                (_, result) => result,
+            };
+            realised.map(Arc::new).map_err(|error| RegistryError::build(&what, error))
+        });
+        landed(flight).await
+    }
+
+    /// Reads the image in a realised store path and writes it to the index, in place of what was known of it.
+    pub(super) fn index_flight(
+        self: &Arc<Self>,
+        realised: Arc<Realised>,
+        buildable: &Buildable,
+        selection: &Selection,
+    ) -> Flight<Result<Indexed>> {
+        let id = ImageId::of(&realised.path, selection);
+        let (this, buildable, selection) = (self.clone(), buildable.clone(), selection.clone());
+        self.indexing.join(id, || async move {
+            let image = {
+                let _place = this.readings.acquire().await.map_err(RegistryError::internal)?;
+                let (this, object, selection) = (this.clone(), realised.path.clone(), selection.clone());
+                blocking(move || Ok(image::read(&this.reader, &object, &selection)?)).await?
+            };
+            // The root first: a row always points at something rooted.
+            this.roots.add(&this.daemon, &id.file_name(), &realised.path).await?;
+            let (row, contents) = rows(image, realised.path.clone(), selection, buildable);
+            let indexed = Indexed::new(id, &row);
+            let registry = this.clone();
+            blocking(move || Ok(registry.index.put_image(&id, &row, &contents, now())?)).await?;
+            tracing::info!(object = %realised.path, digest = %indexed.oci, "indexed");
+            this.enforce_retention_soon();
+            Ok(indexed)
+        })
+    }
+}
+
+/// Waits for shared work without a limit of its own; the work has them.
+pub(super) async fn landed<T: Clone>(flight: Flight<Result<T>>) -> Result<T> {
+    flight.wait().await.unwrap_or_else(|| Err(RegistryError::internal("the work for this request panicked")))
+}
+
+/// Runs something that waits for the disk or computes for long where it stalls nobody.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(RegistryError::internal(panic)))
+}
+
+fn rows(
+    image: Image,
+    object: StorePath,
+    selection: Selection,
+    buildable: Buildable,
+) -> (ImageRow, Vec<(Digest, Location)>) {
+    let (oci, docker) = (image.oci.digest, image.docker.digest);
+    let mut contents: HashMap<Digest, Location> = HashMap::new();
+    for Document { media_type, digest, bytes } in [image.oci, image.docker].into_iter().chain(image.children) {
+        let location = Location {
+            size: bytes.len() as u64,
+            media_type: Some(media_type),
+            source: crate::blob::Source::Inline(bytes),
+        };
+        contents.insert(digest, location);
+    }
+    for blob in image.blobs {
+        contents.entry(blob.digest).or_insert(Location { size: blob.size, media_type: None, source: blob.source });
+    }
+    let row = ImageRow {
+        object,
+        selection,
+        buildable,
+        oci,
+        docker,
+        tags: image.tags,
+        contents: contents.keys().copied().collect(),
+    };
+    (row, contents.into_iter().collect())
+}

@@ -1,0 +1,310 @@
+//! The use cases: manifests, blobs, tags, the catalog. The one place where resolving, building, recognising and the
+//! index meet.
+//!
+//! A request for a tag goes down these steps, and stops at the first that has the answer:
+//!
+//! 1. the index knows what the tag led to, recently enough (`tags.rs`);
+//! 2. the evaluator says which derivation the name means now (`tags.rs`), and its image is known (`images.rs`);
+//! 3. nix-daemon realises it, it is recognised, hashed and written to the index (`images.rs`).
+//!
+//! A request for a digest is answered from the index; the bytes come from the store or the blob cache, and are made
+//! again if they have gone (`blobs.rs`).
+
+mod blobs;
+mod error;
+mod flight;
+mod gate;
+mod images;
+mod memory;
+mod retention;
+mod tags;
+
+pub use error::RegistryError;
+pub use retention::Retention;
+
+use crate::{
+    blob::{Cache, Fingerprint, Mapping},
+    image::{Limits, Reader},
+    index::{self, ImageId, Index, IndexError},
+    nix::{Buildable, GcRoots, NixDaemon, Realised},
+    oci::{Digest, Document, Reference, RepositoryName, Tag},
+    resolve::Resolver,
+};
+use flight::{Flight, Flights};
+use gate::Gate;
+use images::Indexed;
+use lru::LruCache;
+use memory::Memory;
+use std::{
+    collections::HashMap,
+    io,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tags::Evaluated;
+use tokio::sync::Semaphore;
+
+type Result<T, E = RegistryError> = std::result::Result<T, E>;
+
+/// How the registry behaves; each field is a setting of the same name.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a tag's answer is taken for current.
+    pub tag_ttl: Duration,
+    /// How long after that the old answer is still given while a new one is sought.
+    pub tag_stale: Duration,
+    /// How long a request waits for an evaluation, a build and the reading of its image.
+    pub pull_wait: Duration,
+    /// How long a failed evaluation or build is remembered.
+    pub failure_ttl: Duration,
+    /// How long it is remembered that a name or tag does not exist.
+    pub unknown_ttl: Duration,
+    /// Failures and answers of the evaluator that are remembered at a time.
+    pub max_remembered: NonZeroUsize,
+    /// Builds at a time, and images that are read at a time.
+    pub max_builds: NonZeroUsize,
+    /// Builds that wait for their turn.
+    pub max_queued_builds: usize,
+    /// Evaluations at a time.
+    pub max_evaluations: NonZeroUsize,
+    /// Evaluations that wait for their turn.
+    pub max_queued_evaluations: usize,
+    /// Files that are kept mapped.
+    pub max_mapped_files: NonZeroUsize,
+    /// When images are dropped.
+    pub retention: Retention,
+    /// Bytes of the blob cache.
+    pub cache_max_bytes: u64,
+    /// What an image may be at most.
+    pub image_limits: Limits,
+}
+
+/// The registry.
+#[derive(Debug)]
+pub struct Registry {
+    settings: Settings,
+    resolver: Resolver,
+    daemon: NixDaemon,
+    roots: GcRoots,
+    index: Index,
+    reader: Reader,
+    evaluations: Gate,
+    builds: Gate,
+    readings: Semaphore,
+    evaluating: Flights<(RepositoryName, Option<Tag>), Result<Arc<Evaluated>>>,
+    updating: Flights<(RepositoryName, Tag), Result<Indexed>>,
+    building: Flights<Buildable, Result<Arc<Realised>>>,
+    indexing: Flights<ImageId, Result<Indexed>>,
+    restoring: Flights<(ImageId, Digest), Result<()>>,
+    listing: Flights<(), Result<Arc<Vec<RepositoryName>>>>,
+    checking: Flights<(), Readiness>,
+    evaluated: Memory<(RepositoryName, Option<Tag>), Arc<Evaluated>>,
+    failures: Memory<(RepositoryName, Option<Tag>), RegistryError>,
+    listed: Memory<(), Arc<Vec<RepositoryName>>>,
+    mapped: Mutex<LruCache<PathBuf, (Fingerprint, Arc<Mapping>)>>,
+    used: Mutex<HashMap<ImageId, u64>>,
+}
+
+/// What a request for a manifest leads to.
+#[derive(Debug, Clone)]
+pub struct ManifestAnswer {
+    /// The canonical documents, the OCI form first; exactly one when the manifest was asked for by digest.
+    pub documents: Vec<Document>,
+}
+
+/// What `/readyz` reports.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    /// Each part with `Ok` or the reason why it does not answer.
+    pub parts: Vec<(&'static str, Result<(), String>)>,
+}
+
+/// The state folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A folder in it cannot be made or read.
+    #[error("STATE_DIR: {path:?}: {error}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        error: io::Error,
+    },
+    /// The index cannot be opened.
+    #[error("STATE_DIR: {0}")]
+    Index(#[from] IndexError),
+}
+
+impl Registry {
+    /// Opens the registry whose state lies in `state_dir`, which is made if need be. Nothing is connected to yet.
+    pub fn open(
+        state_dir: &Path,
+        settings: Settings,
+        daemon: NixDaemon,
+        resolver: Resolver,
+    ) -> Result<Arc<Self>, StateError> {
+        let folder = |path: PathBuf| move |error| StateError::Folder { path, error };
+        std::fs::create_dir_all(state_dir).map_err(folder(state_dir.into()))?;
+        // The index first: it is locked, and so keeps a second process away from the rest.
+        let opened = index::open(&state_dir.join("index.redb"))?;
+        if let Some((aside, reason)) = opened.moved_aside {
+            tracing::warn!(
+                moved_to = %aside.display(),
+                "the index cannot be used and was moved aside ({reason}); images are indexed again when asked for"
+            );
+        }
+        let blobs = state_dir.join("blobs");
+        let cache = Cache::open(&blobs, settings.cache_max_bytes).map_err(folder(blobs))?;
+        let gcroots = state_dir.join("gcroots");
+        let roots = GcRoots::open(&gcroots).map_err(folder(gcroots))?;
+        let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let reader = Reader {
+            store: daemon.store().clone(),
+            cache: Arc::new(cache),
+            limits: settings.image_limits.clone(),
+            threads,
+        };
+        let registry = Self {
+            resolver,
+            daemon,
+            roots,
+            index: opened.index,
+            reader,
+            evaluations: Gate::new(settings.max_evaluations.get(), settings.max_queued_evaluations),
+            builds: Gate::new(settings.max_builds.get(), settings.max_queued_builds),
+            readings: Semaphore::new(settings.max_builds.get()),
+            evaluating: Flights::default(),
+            updating: Flights::default(),
+            building: Flights::default(),
+            indexing: Flights::default(),
+            restoring: Flights::default(),
+            listing: Flights::default(),
+            checking: Flights::default(),
+            evaluated: Memory::new(settings.max_remembered),
+            failures: Memory::new(settings.max_remembered),
+            listed: Memory::new(NonZeroUsize::MIN),
+            mapped: Mutex::new(LruCache::new(settings.max_mapped_files)),
+            used: Mutex::default(),
+            settings,
+        };
+        registry.sweep()?;
+        Ok(Arc::new(registry))
+    }
+
+    /// The manifest that a tag or digest leads to.
+    pub async fn manifest(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<ManifestAnswer> {
+        match reference {
+            Reference::Tag(tag) => {
+                let image = self.by_tag(repository, tag).await?;
+                self.touch(image.id);
+                let documents = [image.oci, image.docker]
+                    .into_iter()
+                    .map(|digest| self.document(&digest, &image.id))
+                    .collect::<Result<_>>()?;
+                Ok(ManifestAnswer { documents })
+            }
+            Reference::Digest(digest) => {
+                let document = match self.document_in(repository, digest)? {
+                    Some(document) => document,
+                    // A pull that is pinned to a digest finds it as long as the source still leads to it.
+                    None => {
+                        let unknown = || RegistryError::ManifestUnknown {
+                            message: format!("{repository} has no manifest {digest}"),
+                        };
+                        self.by_tag(repository, &tags::latest()).await.map_err(|error| match error {
+                            RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. } => unknown(),
+                            error => error,
+                        })?;
+                        self.document_in(repository, digest)?.ok_or_else(unknown)?
+                    }
+                };
+                Ok(ManifestAnswer { documents: vec![document] })
+            }
+        }
+    }
+
+    /// All repositories that the sources name, and those that have been served, sorted.
+    pub async fn catalog(self: &Arc<Self>) -> Result<Vec<RepositoryName>> {
+        let listed = match self.listed.get(&()) {
+            Some(listed) => Ok(listed),
+            None => {
+                let this = self.clone();
+                self.patient(self.listing.join((), || async move { this.list().await })).await
+            }
+        };
+        let mut names = self.index.repositories()?;
+        match listed {
+            Ok(listed) => names.extend(listed.iter().cloned()),
+            Err(error) => tracing::warn!(%error, "the source cannot be listed; the catalog has what has been served"),
+        }
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    async fn list(&self) -> Result<Arc<Vec<RepositoryName>>> {
+        let _place = self.evaluations.enter().await.map_err(|_full| self.overloaded_evaluations())?;
+        let names = Arc::new(self.resolver.names().await?);
+        self.listed.put((), names.clone(), self.settings.tag_ttl.max(Duration::from_secs(1)));
+        Ok(names)
+    }
+
+    /// Whether the parts that this registry depends on answer. Requests at the same time share one look.
+    pub async fn readiness(self: &Arc<Self>) -> Readiness {
+        let this = self.clone();
+        let look = self.checking.join((), || async move {
+            let mut parts = vec![("nix-daemon", this.daemon.ping().await.map_err(|error| error.to_string()))];
+            if let Some(flake) = this.resolver.flake() {
+                parts.push(("evaluator", flake.ping().await.map(drop).map_err(|error| error.to_string())));
+            }
+            Readiness { parts }
+        });
+        look.wait().await.unwrap_or_else(|| Readiness { parts: vec![("registry", Err("the check panicked".into()))] })
+    }
+
+    /// Waits for shared work for as long as a request may take.
+    async fn patient<T: Clone>(&self, flight: Flight<Result<T>>) -> Result<T> {
+        let since = flight.since;
+        match tokio::time::timeout(self.settings.pull_wait, flight.wait()).await {
+            Ok(Some(result)) => result,
+            Ok(None) => Err(RegistryError::internal("the work for this request panicked")),
+            Err(_elapsed) => {
+                let so_far = since.elapsed();
+                // Clients try a handful of times; the longer the build, the longer they are asked to wait.
+                let retry_after = so_far.clamp(Duration::from_secs(5), Duration::from_secs(60));
+                Err(RegistryError::InProgress {
+                    message: format!(
+                        "the image is still being built, for {} s so far; the build goes on, pull again to join it",
+                        so_far.as_secs()
+                    ),
+                    retry_after,
+                })
+            }
+        }
+    }
+
+    fn overloaded_evaluations(&self) -> RegistryError {
+        RegistryError::Overloaded {
+            message: format!("{} evaluations wait already, try again later", self.settings.max_queued_evaluations),
+            retry_after: Duration::from_secs(5),
+        }
+    }
+
+    fn overloaded_builds(&self) -> RegistryError {
+        RegistryError::Overloaded {
+            message: format!("{} builds wait already, try again later", self.settings.max_queued_builds),
+            retry_after: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

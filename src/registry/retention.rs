@@ -1,0 +1,156 @@
+//! Retention: images that nobody asked for lately are dropped, rows and GC root together.
+
+use super::{Registry, Result, StateError, images::blocking, now};
+use crate::index::{ImageId, IndexError};
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroUsize,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+/// How often retention is looked at, and last uses are written down.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// When images are dropped.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// After this long without a request.
+    pub max_age: Duration,
+    /// When there are more than this many, the least recently used.
+    pub max_images: NonZeroUsize,
+}
+
+impl Registry {
+    /// Remembers that an image was asked for; written down by the next maintenance.
+    pub(super) fn touch(&self, image: ImageId) {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(image, now());
+    }
+
+    /// Runs for as long as the registry does: writes down last uses and drops what retention says.
+    pub async fn maintain(self: Arc<Self>) {
+        self.register_roots().await;
+        loop {
+            let this = self.clone();
+            if let Err(error) = blocking(move || this.enforce_retention()).await {
+                tracing::error!(%error, "retention");
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// Writes down last uses; for the shutdown.
+    pub fn flush(&self) {
+        let used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        if !used.is_empty()
+            && let Err(error) = self.index.touch(&used)
+        {
+            tracing::error!(%error, "last uses are lost");
+        }
+    }
+
+    pub(super) fn enforce_retention_soon(self: &Arc<Self>) {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = this.enforce_retention() {
+                tracing::error!(%error, "retention");
+            }
+        });
+    }
+
+    fn enforce_retention(&self) -> Result<()> {
+        self.flush();
+        let Retention { max_age, max_images } = self.settings.retention;
+        let mut images = self.index.usage()?;
+        images.sort_by_key(|(_, used)| std::cmp::Reverse(*used));
+        let oldest = now().saturating_sub(max_age.as_secs());
+        let drop: HashSet<ImageId> = images
+            .into_iter()
+            .enumerate()
+            .filter(|(rank, (_, used))| *rank >= max_images.get() || *used < oldest)
+            .map(|(_, (id, _))| id)
+            .collect();
+        if !drop.is_empty() {
+            tracing::info!(images = drop.len(), "dropping images that nobody asked for lately");
+            self.drop_images(drop)?;
+        }
+        Ok(())
+    }
+
+    /// Drops images: rows first, so that nothing points at what is about to lose its root.
+    pub(super) fn drop_images(&self, images: HashSet<ImageId>) -> Result<()> {
+        let mut candidates = HashSet::new();
+        for id in &images {
+            if let Ok(Some(row)) = self.index.image(id) {
+                candidates.extend(row.contents);
+            }
+        }
+        self.index.remove_images(&images)?;
+        for id in &images {
+            if let Err(error) = self.roots.remove(&id.file_name()) {
+                tracing::error!(image = ?id, %error, "its GC root cannot be removed");
+            }
+        }
+        // An unlinked file that is mapped keeps its space on the disk.
+        self.mapped.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let still_cached = self.index.cached()?;
+        for digest in candidates.difference(&still_cached) {
+            if let Err(error) = self.reader.cache.remove(digest) {
+                tracing::warn!(%digest, %error, "it cannot be removed from the blob cache");
+            }
+        }
+        Ok(())
+    }
+
+    /// At the start: removes what a process that was killed left without a row.
+    pub(super) fn sweep(&self) -> Result<(), StateError> {
+        let rooted: HashSet<String> = match self.index.usage() {
+            Ok(images) => images.iter().map(|(id, _)| id.file_name()).collect(),
+            Err(error) => return Err(error.into()),
+        };
+        match self.roots.retain(&rooted) {
+            Ok(0) => {}
+            Ok(roots) => tracing::info!(roots, "removed GC roots of images that are not in the index"),
+            Err(error) => tracing::error!(%error, "GC roots cannot be swept"),
+        }
+        let cached = match self.index.cached() {
+            Ok(cached) => cached,
+            Err(error @ IndexError::Damaged(_)) => {
+                tracing::warn!("{error}");
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for digest in self.reader.cache.digests() {
+            if !cached.contains(&digest)
+                && let Err(error) = self.reader.cache.remove(&digest)
+            {
+                tracing::warn!(%digest, %error, "it cannot be removed from the blob cache");
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that every image of the index has its GC root: somebody may have emptied the folder, or moved it.
+    async fn register_roots(&self) {
+        let images = match self.index.usage() {
+            Ok(images) => images,
+            Err(error) => return tracing::error!(%error, "GC roots cannot be checked"),
+        };
+        let mut failures: HashMap<String, usize> = HashMap::new();
+        for (id, _) in images {
+            let Ok(Some(row)) = self.index.image(&id) else { continue };
+            let root = match self.daemon.is_valid(&row.object).await {
+                Ok(true) => self.roots.add(&self.daemon, &id.file_name(), &row.object).await,
+                Ok(false) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = root {
+                *failures.entry(error.to_string()).or_default() += 1;
+            }
+        }
+        for (error, images) in failures {
+            tracing::warn!(images, "GC roots were not registered: {error}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! From a tag to an image: freshness, evaluation, and which tags there are.
+
+use super::{Flight, Indexed, Registry, RegistryError, Result, now};
+use crate::{
+    index::TagRow,
+    oci::{RepositoryName, Tag},
+    resolve::{LATEST, Resolution},
+};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+/// What a name meant, and when.
+#[derive(Debug)]
+pub(super) struct Evaluated {
+    pub(super) resolution: Resolution,
+    at: u64,
+}
+
+/// The tag that means the source as it is.
+pub(super) fn latest() -> Tag {
+    #[allow(clippy::expect_used)]
+    LATEST.parse().expect("a constant that is a tag")
+}
+
+enum Freshness {
+    Fresh,
+    Stale,
+    Expired,
+}
+
+impl Registry {
+    /// The image that a tag leads to: from the index while that is fresh enough, else by evaluating and building.
+    pub(super) async fn by_tag(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Indexed> {
+        let key = (repository.clone(), Some(tag.clone()));
+        if let Some((row, image)) = self.known(repository, tag) {
+            match self.freshness(&row) {
+                Freshness::Fresh => return Ok(image),
+                Freshness::Stale => {
+                    if self.failures.get(&key).is_none() {
+                        self.update(repository, tag);
+                    }
+                    return Ok(image);
+                }
+                Freshness::Expired => {}
+            }
+        }
+        if let Some(error) = self.failures.get(&key) {
+            return Err(error);
+        }
+        let flight = self.update(repository, tag);
+        self.patient(flight).await
+    }
+
+    /// What the index knows of a tag. A row that cannot be read is as good as none: it will be written again.
+    fn known(&self, repository: &RepositoryName, tag: &Tag) -> Option<(TagRow, Indexed)> {
+        let read = || {
+            let Some(row) = self.index.tag(repository, tag)? else { return Ok(None) };
+            let image = self.index.image(&row.image)?;
+            Ok(image.map(|image| (row.clone(), Indexed::new(row.image, &image))))
+        };
+        read().unwrap_or_else(|error: crate::index::IndexError| {
+            tracing::warn!(%repository, %tag, "{error}");
+            None
+        })
+    }
+
+    fn freshness(&self, row: &TagRow) -> Freshness {
+        // A time in the future was written under a wrong clock.
+        let Some(age) = now().checked_sub(row.resolved_at).map(Duration::from_secs) else {
+            return Freshness::Expired;
+        };
+        if age <= self.settings.tag_ttl {
+            Freshness::Fresh
+        } else if age <= self.settings.tag_ttl + self.settings.tag_stale {
+            Freshness::Stale
+        } else {
+            Freshness::Expired
+        }
+    }
+
+    /// Finds out what the tag leads to now, and writes it to the index.
+    fn update(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Flight<Result<Indexed>> {
+        let (this, key) = (self.clone(), (repository.clone(), tag.clone()));
+        self.updating.join(key.clone(), || async move {
+            let (repository, tag) = key;
+            let result = this.find(&repository, &tag).await;
+            if let Err(error) = &result {
+                this.remember_failure(repository, tag, error);
+            }
+            result
+        })
+    }
+
+    fn remember_failure(&self, repository: RepositoryName, tag: Tag, error: &RegistryError) {
+        use RegistryError as E;
+        let duration = match error {
+            E::NameUnknown { .. } | E::ManifestUnknown { .. } | E::NameInvalid { .. } => {
+                if let Err(error) = self.index.remove_tag(&repository, &tag) {
+                    tracing::warn!(%repository, %tag, "{error}");
+                }
+                self.settings.unknown_ttl
+            }
+            E::NotAnImage { .. } | E::EvaluationFailed { .. } | E::BuildFailed { .. } | E::TimedOut { .. } => {
+                tracing::warn!(%repository, %tag, "{error}");
+                self.settings.failure_ttl
+            }
+            E::BlobUnknown { .. } | E::InProgress { .. } | E::Overloaded { .. } | E::Unavailable { .. } => return,
+            E::Internal { .. } => {
+                tracing::error!(%repository, %tag, "{error}");
+                return;
+            }
+        };
+        self.failures.put((repository, Some(tag)), error.clone(), duration);
+    }
+
+    async fn find(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Indexed> {
+        let mut evaluated = self.resolve_tag(repository, tag).await?;
+        let image = match self.image_of(&evaluated.resolution).await {
+            // The derivation was only written by the evaluation, and has been collected since.
+            Err(RegistryError::ManifestUnknown { .. }) => {
+                self.evaluated.remove(&(repository.clone(), None));
+                self.evaluated.remove(&(repository.clone(), Some(tag.clone())));
+                evaluated = self.resolve_tag(repository, tag).await?;
+                self.image_of(&evaluated.resolution).await?
+            }
+            result => result?,
+        };
+        let aliases = evaluated.resolution.tags.iter().map(Tag::to_string).collect();
+        let row = TagRow { image: image.id, resolved_at: evaluated.at, aliases };
+        self.index.put_tags(repository, &[(tag.clone(), row)])?;
+        Ok(image)
+    }
+
+    /// What a tag means: the source as it is under `latest` and under the tags that the image itself or its package
+    /// states, else a revision of the source. Nothing is built to find out.
+    async fn resolve_tag(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Arc<Evaluated>> {
+        let current = self.evaluate(repository, None).await?;
+        if *tag == latest() || current.resolution.tags.contains(tag) || self.own_tags(repository).contains(tag) {
+            return Ok(current);
+        }
+        self.evaluate(repository, Some(tag.clone())).await.map_err(|error| match error {
+            RegistryError::ManifestUnknown { message } => {
+                let tags = self.alias_tags(repository, &current.resolution);
+                let has: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+                RegistryError::ManifestUnknown { message: format!("{message}; it has: {}", has.join(", ")) }
+            }
+            error => error,
+        })
+    }
+
+    async fn evaluate(self: &Arc<Self>, repository: &RepositoryName, revision: Option<Tag>) -> Result<Arc<Evaluated>> {
+        let key = (repository.clone(), revision);
+        if let Some(evaluated) = self.evaluated.get(&key) {
+            return Ok(evaluated);
+        }
+        let flight = self.evaluation(key);
+        flight.wait().await.unwrap_or_else(|| Err(RegistryError::internal("the evaluation panicked")))
+    }
+
+    fn evaluation(self: &Arc<Self>, key: (RepositoryName, Option<Tag>)) -> Flight<Result<Arc<Evaluated>>> {
+        let this = self.clone();
+        self.evaluating.join(key.clone(), || async move {
+            let _place = this.evaluations.enter().await.map_err(|_full| this.overloaded_evaluations())?;
+            let at = now();
+            let (name, revision) = &key;
+            let resolution = match revision {
+                None => this.resolver.resolve(name).await?,
+                Some(tag) => this.resolver.resolve_revision(name, tag).await?,
+            };
+            tracing::info!(
+                name = %name, origin = resolution.origin, revision = resolution.revision,
+                derivation = resolution.buildable.name(), "resolved"
+            );
+            let evaluated = Arc::new(Evaluated { resolution, at });
+            this.evaluated.put(key, evaluated.clone(), this.settings.tag_ttl);
+            Ok(evaluated)
+        })
+    }
+
+    /// The tags that the image of `latest` states itself; known once it has been read.
+    fn own_tags(&self, repository: &RepositoryName) -> Vec<Tag> {
+        let row = self.index.tag(repository, &latest()).ok().flatten();
+        let image = row.and_then(|row| self.index.image(&row.image).ok().flatten());
+        image.map_or_else(Vec::new, |image| image.tags.iter().filter_map(|tag| tag.parse().ok()).collect())
+    }
+
+    fn alias_tags(&self, repository: &RepositoryName, resolution: &Resolution) -> BTreeSet<Tag> {
+        let mut tags: BTreeSet<Tag> = resolution.tags.iter().cloned().collect();
+        tags.extend(self.own_tags(repository));
+        tags.insert(latest());
+        tags
+    }
+
+    /// All tags of a repository, sorted. May evaluate, never builds.
+    pub async fn tags(self: &Arc<Self>, repository: &RepositoryName) -> Result<Vec<Tag>> {
+        let mut tags = BTreeSet::new();
+        for (tag, row) in self.index.tags(repository)? {
+            if !matches!(self.freshness(&row), Freshness::Expired) {
+                tags.extend(row.aliases.iter().filter_map(|alias| alias.parse().ok()));
+                tags.insert(tag);
+            }
+        }
+        let key = (repository.clone(), None);
+        let current = match (self.evaluated.get(&key), self.failures.get(&key)) {
+            (Some(evaluated), _) => Ok(evaluated),
+            (None, Some(error)) => Err(error),
+            (None, None) => self.patient(self.evaluation(key.clone())).await,
+        };
+        match current {
+            Ok(evaluated) => tags.extend(self.alias_tags(repository, &evaluated.resolution)),
+            Err(error) => {
+                if matches!(error, RegistryError::NameUnknown { .. } | RegistryError::NameInvalid { .. }) {
+                    self.failures.put(key, error.clone(), self.settings.unknown_ttl);
+                }
+                if tags.is_empty() {
+                    return Err(error);
+                }
+                tracing::warn!(%repository, "{error}; the list has the tags that have been served");
+            }
+        }
+        Ok(tags.into_iter().collect())
+    }
+}
