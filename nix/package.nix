@@ -1,0 +1,46 @@
+{
+  lib,
+  rustPlatform,
+}:
+let
+  manifest = (lib.importTOML ../Cargo.toml).package;
+in
+rustPlatform.buildRustPackage {
+  pname = manifest.name;
+  inherit (manifest) version;
+
+  src = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.unions (
+      [
+        ../Cargo.toml
+        ../Cargo.lock
+        ../src
+        ./eval # compiled into the binary
+      ]
+      ++ lib.filter lib.pathExists [
+        ../.env.example # shown by --help and compared with it by a test
+        ../tests
+        ../benches
+      ]
+    );
+  };
+  cargoLock.lockFile = ../Cargo.lock;
+
+  # The tests in tests/ need a nix-daemon; see dev/test.
+  cargoTestFlags = [
+    "--lib"
+    "--bins"
+  ];
+
+  meta = {
+    inherit (manifest) description;
+    homepage = manifest.repository;
+    license = with lib.licenses; [
+      mit
+      asl20
+    ];
+    mainProgram = "forge-registry";
+    platforms = lib.platforms.linux;
+  };
+}
