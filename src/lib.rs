@@ -1,11 +1,12 @@
 //! A container registry for NixOS hosts: image names mean Nix flake attributes, nix-daemon builds them on demand,
 //! and their bytes are served straight out of the Nix store.
 //!
-//! Data flows one way: `http` → [`registry`] → [`resolve`], [`nix`], [`image`] → [`blob`] → `http`.
+//! Data flows one way: [`http`] → [`registry`] → [`resolve`], [`nix`], [`image`] → [`blob`] → [`http`].
 //! `docs/architecture.md` has the whole picture.
 
 pub mod blob;
 pub mod config;
+pub mod http;
 pub mod image;
 pub mod index;
 pub mod nix;

@@ -2,7 +2,10 @@
 
 mod parse;
 
-use crate::registry::{Retention, Settings as RegistrySettings};
+use crate::{
+    http::{RouteLimits, ServerLimits},
+    registry::{Retention, Settings as RegistrySettings},
+};
 use envconfig::Envconfig;
 use parse::{Bad, absolute, bytes, count, days, duration, integer, level, listen, nonzero, path};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -115,13 +118,23 @@ settings! {
         "Bytes of an image name, at most 255.";
     max_tag_length "MAX_TAG_LENGTH" = "128",
         "Bytes of a tag, at most 128.";
+    max_page "MAX_PAGE" = "1000",
+        "Entries of one page of a list of tags or images.";
 
     max_connections "MAX_CONNECTIONS" = "1024",
         "Connections at a time; further ones wait until one ends.";
-    header_timeout "HEADER_TIMEOUT" = "30s",
+    header_timeout "HEADER_TIMEOUT" = "15s",
         "How long a client may take to send a request's head.";
     idle_timeout "IDLE_TIMEOUT" = "120s",
-        "How long a connection may be without a request, or a response without progress.";
+        "How long a connection may stay open without a request.";
+    write_timeout "WRITE_TIMEOUT" = "120s",
+        "How long a client may take nothing of a response.";
+    max_header_bytes "MAX_HEADER_BYTES" = "32KiB",
+        "Bytes of a request's head, at least 8 KiB; more is answered 431.";
+    max_headers "MAX_HEADERS" = "100",
+        "Header lines of a request; more is answered 431.";
+    max_streams "MAX_STREAMS" = "128",
+        "Requests at a time in one HTTP/2 connection.";
     shutdown_grace "SHUTDOWN_GRACE" = "30s",
         "How long running responses may take to finish when the registry is stopped.";
 
@@ -165,16 +178,10 @@ pub struct Config {
     pub nix_max_jobs: u64,
     /// What the registry itself needs to know.
     pub registry: RegistrySettings,
-    /// `MAX_IMAGE_NAME_LENGTH`
-    pub max_image_name_length: usize,
-    /// `MAX_TAG_LENGTH`
-    pub max_tag_length: usize,
-    /// `MAX_CONNECTIONS`
-    pub max_connections: usize,
-    /// `HEADER_TIMEOUT`
-    pub header_timeout: Duration,
-    /// `IDLE_TIMEOUT`
-    pub idle_timeout: Duration,
+    /// What a request may ask for.
+    pub route: RouteLimits,
+    /// What a client may take of the server.
+    pub server: ServerLimits,
     /// `SHUTDOWN_GRACE`
     pub shutdown_grace: Duration,
     /// `LOG_LEVEL`
@@ -237,7 +244,8 @@ impl Config {
         variables: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, ConfigError> {
         let map = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let raw = Raw::init_from_hashmap(&map).map_err(|error| ConfigError::Environment(error.to_string()))?;
+        let raw =
+            Raw::init_from_hashmap(&map).map_err(|error| ConfigError::Environment(error.to_string()))?;
         Self::from_raw(raw)
     }
 
@@ -258,7 +266,8 @@ impl Config {
         };
         let image_limits = crate::image::Limits {
             max_image_bytes: parse("MAX_IMAGE_BYTES", raw.max_image_bytes, bytes)?,
-            max_compression_ratio: parse("MAX_COMPRESSION_RATIO", raw.max_compression_ratio, nonzero)?.get() as u64,
+            max_compression_ratio: parse("MAX_COMPRESSION_RATIO", raw.max_compression_ratio, nonzero)?.get()
+                as u64,
             ..Default::default()
         };
         let registry = RegistrySettings {
@@ -291,11 +300,21 @@ impl Config {
             evaluation_timeout: parse("EVALUATION_TIMEOUT", raw.evaluation_timeout, positive)?,
             nix_max_jobs,
             registry,
-            max_image_name_length: parse("MAX_IMAGE_NAME_LENGTH", raw.max_image_name_length, up_to::<255>)?,
-            max_tag_length: parse("MAX_TAG_LENGTH", raw.max_tag_length, up_to::<128>)?,
-            max_connections: parse("MAX_CONNECTIONS", raw.max_connections, nonzero)?.get(),
-            header_timeout: parse("HEADER_TIMEOUT", raw.header_timeout, positive)?,
-            idle_timeout: parse("IDLE_TIMEOUT", raw.idle_timeout, positive)?,
+            route: RouteLimits {
+                max_name_length: parse("MAX_IMAGE_NAME_LENGTH", raw.max_image_name_length, up_to::<255>)?,
+                max_tag_length: parse("MAX_TAG_LENGTH", raw.max_tag_length, up_to::<128>)?,
+                max_page: parse("MAX_PAGE", raw.max_page, nonzero)?.get(),
+            },
+            server: ServerLimits {
+                max_connections: parse("MAX_CONNECTIONS", raw.max_connections, nonzero)?.get() as u32,
+                header_timeout: parse("HEADER_TIMEOUT", raw.header_timeout, positive)?,
+                idle_timeout: parse("IDLE_TIMEOUT", raw.idle_timeout, positive)?,
+                write_timeout: parse("WRITE_TIMEOUT", raw.write_timeout, positive)?,
+                max_header_bytes: parse("MAX_HEADER_BYTES", raw.max_header_bytes, header_bytes)?,
+                max_headers: parse("MAX_HEADERS", raw.max_headers, nonzero)?.get(),
+                max_streams: parse("MAX_STREAMS", raw.max_streams, nonzero)?.get() as u32,
+                ..Default::default()
+            },
             shutdown_grace: parse("SHUTDOWN_GRACE", raw.shutdown_grace, duration)?,
             log_level: parse("LOG_LEVEL", raw.log_level, level)?,
             log_format: parse("LOG_FORMAT", raw.log_format, log_format)?,
@@ -329,7 +348,8 @@ impl Raw {
 }
 
 fn flake_reference(text: &str) -> Result<String, Bad> {
-    const ALLOWED: Bad = Bad("a flake reference without an attribute, such as github:owner/repo or path:/etc/images");
+    const ALLOWED: Bad =
+        Bad("a flake reference without an attribute, such as github:owner/repo or path:/etc/images");
     if text.contains(['#', ' ', '\n']) {
         return Err(ALLOWED);
     }
@@ -342,8 +362,10 @@ fn flake_reference(text: &str) -> Result<String, Bad> {
 }
 
 fn systems(text: &str) -> Result<Vec<String>, Bad> {
-    let systems: Vec<String> = text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(Into::into).collect();
-    let valid = |s: &String| s.contains('-') && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    let systems: Vec<String> =
+        text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(Into::into).collect();
+    let valid =
+        |s: &String| s.contains('-') && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
     match systems.as_slice() {
         [] => Ok(vec![format!("{}-linux", std::env::consts::ARCH)]),
         all if all.iter().all(valid) => Ok(systems),
@@ -361,7 +383,16 @@ fn positive(text: &str) -> Result<Duration, Bad> {
 fn up_to<const MAX: usize>(text: &str) -> Result<usize, Bad> {
     match count(text) {
         Ok(number) if (1..=MAX).contains(&number) => Ok(number),
-        _ => Err(Bad(if MAX == 255 { "a whole number from 1 to 255" } else { "a whole number from 1 to 128" })),
+        _ => {
+            Err(Bad(if MAX == 255 { "a whole number from 1 to 255" } else { "a whole number from 1 to 128" }))
+        }
+    }
+}
+
+fn header_bytes(text: &str) -> Result<usize, Bad> {
+    match bytes(text) {
+        Ok(number @ 8192..=1_048_576) => Ok(number as usize),
+        _ => Err(Bad("a size from 8KiB to 1MiB")),
     }
 }
 

@@ -43,14 +43,15 @@ pub(super) fn days(text: &str) -> Parsed<Duration> {
 pub(super) fn bytes(text: &str) -> Parsed<u64> {
     const ALLOWED: Bad = Bad("a number of bytes, or a number with KiB, MiB, GiB or TiB");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].trim().to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => return Err(ALLOWED),
-    };
+    let shift =
+        match text[digits.len()..].trim().to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
+            "" => 0,
+            "k" => 10,
+            "m" => 20,
+            "g" => 30,
+            "t" => 40,
+            _ => return Err(ALLOWED),
+        };
     let number: u64 = digits.trim().parse().map_err(|_| ALLOWED)?;
     number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or(ALLOWED)
 }
@@ -86,7 +87,8 @@ pub(super) fn absolute(text: &str) -> Parsed<PathBuf> {
 
 /// `127.0.0.1:6443`, `[::]:6443`, `localhost:6443`, several with commas.
 pub(super) fn listen(text: &str) -> Parsed<Vec<SocketAddr>> {
-    const ALLOWED: Bad = Bad("addresses with ports such as 127.0.0.1:6443 or [::1]:6443, separated by commas");
+    const ALLOWED: Bad =
+        Bad("addresses with ports such as 127.0.0.1:6443 or [::1]:6443, separated by commas");
     let mut all = Vec::new();
     for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
         match one.parse() {

@@ -15,7 +15,8 @@ fn the_example_file_is_what_the_program_documents() {
 
 #[test]
 fn every_default_is_valid_and_empty_is_unset() {
-    let empty: Vec<(&str, &str)> = SETTINGS.iter().map(|s| (s.name, "")).filter(|(n, _)| *n != "FLAKE").collect();
+    let empty: Vec<(&str, &str)> =
+        SETTINGS.iter().map(|s| (s.name, "")).filter(|(n, _)| *n != "FLAKE").collect();
     let (defaults, empty) = (config(&[]), config(&empty));
     assert_eq!(format!("{defaults:?}"), format!("{empty:?}"));
     assert_eq!(defaults.listen, ["127.0.0.1:6443".parse().unwrap()]);
@@ -24,7 +25,11 @@ fn every_default_is_valid_and_empty_is_unset() {
 
 #[test]
 fn the_names_of_the_former_registry_still_work() {
-    let old = Config::from_variables([("GITHUB_REPO", "github:a/b"), ("FLASK_HOST", "::1"), ("FLASK_PORT", "5000")]);
+    let old = Config::from_variables([
+        ("GITHUB_REPO", "github:a/b"),
+        ("FLASK_HOST", "::1"),
+        ("FLASK_PORT", "5000"),
+    ]);
     let old = old.unwrap();
     assert_eq!(old.flake.as_deref(), Some("github:a/b"));
     assert_eq!(old.listen, ["[::1]:5000".parse().unwrap()]);

@@ -33,12 +33,17 @@ impl Registry {
     /// One of an image's documents.
     pub(super) fn document(&self, digest: &Digest, image: &ImageId) -> Result<Document> {
         let location = self.index.location(digest, image)?;
-        document(*digest, location)
-            .ok_or_else(|| RegistryError::internal(format!("the index has image {image:?}, but not its manifest")))
+        document(*digest, location).ok_or_else(|| {
+            RegistryError::internal(format!("the index has image {image:?}, but not its manifest"))
+        })
     }
 
     /// The manifest of this digest, if an image of this repository has it.
-    pub(super) fn document_in(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<Document>> {
+    pub(super) fn document_in(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Document>> {
         for (image, location) in self.index.locations(repository, digest)? {
             if let Some(document) = document(*digest, Some(location)) {
                 self.touch(image);
@@ -64,7 +69,8 @@ impl Registry {
                 Err(RegistryError::ManifestUnknown { message }) => {
                     tracing::warn!(%repository, %digest, "{message}");
                     match self.by_tag_anew(repository).await {
-                        Ok(()) | Err(RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. }) => {}
+                        Ok(())
+                        | Err(RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. }) => {}
                         Err(error) => return Err(error),
                     }
                 }
@@ -102,7 +108,11 @@ impl Registry {
         Ok(None)
     }
 
-    async fn bytes_at(self: &Arc<Self>, digest: &Digest, location: &Location) -> Result<Result<Blob, Absent>> {
+    async fn bytes_at(
+        self: &Arc<Self>,
+        digest: &Digest,
+        location: &Location,
+    ) -> Result<Result<Blob, Absent>> {
         let size = location.size;
         match &location.source {
             Source::Inline(bytes) => Ok(Ok(Blob::memory(bytes.clone()))),
@@ -142,13 +152,16 @@ impl Registry {
     fn map(&self, path: PathBuf, expected: Fingerprint) -> Result<Option<Arc<Mapping>>> {
         let failed = |error: io::Error| RegistryError::internal(format!("{}: {error}", path.display()));
         // A store path is no place for a FIFO, but an open must never wait for its other end.
-        let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(&path) {
-            Ok(file) => file,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(failed(error)),
-        };
+        let file =
+            match File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(&path) {
+                Ok(file) => file,
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+                {
+                    return Ok(None);
+                }
+                Err(error) => return Err(failed(error)),
+            };
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() || Fingerprint::of(&metadata) != expected {
             return Ok(None);
@@ -170,10 +183,11 @@ impl Registry {
             let _place = self.readings.acquire().await.map_err(RegistryError::internal)?;
             let (this, digest) = (self.clone(), *digest);
             let (object, selection) = (row.object.clone(), row.selection.clone());
-            let again = blocking(move || match image::recreate(&this.reader, &object, &selection, digest, size) {
-                Err(image::ImageError::Changed { .. }) => Ok(false),
-                result => Ok(result.map(|()| true)?),
-            });
+            let again =
+                blocking(move || match image::recreate(&this.reader, &object, &selection, digest, size) {
+                    Err(image::ImageError::Changed { .. }) => Ok(false),
+                    result => Ok(result.map(|()| true)?),
+                });
             if again.await? {
                 return Ok(());
             }

@@ -114,7 +114,9 @@ impl RegistryError {
                 Self::TimedOut { message: failure(name, &error.to_string(), log_tail) }
             }
             BuildError::Gone(path) => Self::ManifestUnknown {
-                message: format!("{path} was collected from the Nix store, and nothing here can make it again"),
+                message: format!(
+                    "{path} was collected from the Nix store, and nothing here can make it again"
+                ),
             },
             BuildError::Daemon(error) => error.into(),
         }
@@ -169,7 +171,9 @@ impl From<ResolveError> for RegistryError {
                     Self::EvaluationFailed { message: format!("the evaluation failed: {message}") }
                 }
                 EvaluatorError::TimedOut(_) => Self::TimedOut { message },
-                EvaluatorError::Unavailable { .. } | EvaluatorError::Answer { .. } => Self::Unavailable { message },
+                EvaluatorError::Unavailable { .. } | EvaluatorError::Answer { .. } => {
+                    Self::Unavailable { message }
+                }
             },
         }
     }

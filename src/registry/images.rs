@@ -114,7 +114,9 @@ pub(super) async fn landed<T: Clone>(flight: Flight<Result<T>>) -> Result<T> {
 }
 
 /// Runs something that waits for the disk or computes for long where it stalls nobody.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(RegistryError::internal(panic)))
 }
 
@@ -126,7 +128,8 @@ fn rows(
 ) -> (ImageRow, Vec<(Digest, Location)>) {
     let (oci, docker) = (image.oci.digest, image.docker.digest);
     let mut contents: HashMap<Digest, Location> = HashMap::new();
-    for Document { media_type, digest, bytes } in [image.oci, image.docker].into_iter().chain(image.children) {
+    for Document { media_type, digest, bytes } in [image.oci, image.docker].into_iter().chain(image.children)
+    {
         let location = Location {
             size: bytes.len() as u64,
             media_type: Some(media_type),
@@ -135,7 +138,11 @@ fn rows(
         contents.insert(digest, location);
     }
     for blob in image.blobs {
-        contents.entry(blob.digest).or_insert(Location { size: blob.size, media_type: None, source: blob.source });
+        contents.entry(blob.digest).or_insert(Location {
+            size: blob.size,
+            media_type: None,
+            source: blob.source,
+        });
     }
     let row = ImageRow {
         object,

@@ -218,7 +218,9 @@ impl Registry {
                             message: format!("{repository} has no manifest {digest}"),
                         };
                         self.by_tag(repository, &tags::latest()).await.map_err(|error| match error {
-                            RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. } => unknown(),
+                            RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. } => {
+                                unknown()
+                            }
                             error => error,
                         })?;
                         self.document_in(repository, digest)?.ok_or_else(unknown)?
@@ -241,7 +243,9 @@ impl Registry {
         let mut names = self.index.repositories()?;
         match listed {
             Ok(listed) => names.extend(listed.iter().cloned()),
-            Err(error) => tracing::warn!(%error, "the source cannot be listed; the catalog has what has been served"),
+            Err(error) => {
+                tracing::warn!(%error, "the source cannot be listed; the catalog has what has been served")
+            }
         }
         names.sort();
         names.dedup();
@@ -265,7 +269,9 @@ impl Registry {
             }
             Readiness { parts }
         });
-        look.wait().await.unwrap_or_else(|| Readiness { parts: vec![("registry", Err("the check panicked".into()))] })
+        look.wait()
+            .await
+            .unwrap_or_else(|| Readiness { parts: vec![("registry", Err("the check panicked".into()))] })
     }
 
     /// Waits for shared work for as long as a request may take.
@@ -291,7 +297,10 @@ impl Registry {
 
     fn overloaded_evaluations(&self) -> RegistryError {
         RegistryError::Overloaded {
-            message: format!("{} evaluations wait already, try again later", self.settings.max_queued_evaluations),
+            message: format!(
+                "{} evaluations wait already, try again later",
+                self.settings.max_queued_evaluations
+            ),
             retry_after: Duration::from_secs(5),
         }
     }

@@ -99,11 +99,16 @@ impl Registry {
                 }
                 self.settings.unknown_ttl
             }
-            E::NotAnImage { .. } | E::EvaluationFailed { .. } | E::BuildFailed { .. } | E::TimedOut { .. } => {
+            E::NotAnImage { .. }
+            | E::EvaluationFailed { .. }
+            | E::BuildFailed { .. }
+            | E::TimedOut { .. } => {
                 tracing::warn!(%repository, %tag, "{error}");
                 self.settings.failure_ttl
             }
-            E::BlobUnknown { .. } | E::InProgress { .. } | E::Overloaded { .. } | E::Unavailable { .. } => return,
+            E::BlobUnknown { .. } | E::InProgress { .. } | E::Overloaded { .. } | E::Unavailable { .. } => {
+                return;
+            }
             E::Internal { .. } => {
                 tracing::error!(%repository, %tag, "{error}");
                 return;
@@ -134,7 +139,10 @@ impl Registry {
     /// states, else a revision of the source. Nothing is built to find out.
     async fn resolve_tag(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Arc<Evaluated>> {
         let current = self.evaluate(repository, None).await?;
-        if *tag == latest() || current.resolution.tags.contains(tag) || self.own_tags(repository).contains(tag) {
+        if *tag == latest()
+            || current.resolution.tags.contains(tag)
+            || self.own_tags(repository).contains(tag)
+        {
             return Ok(current);
         }
         self.evaluate(repository, Some(tag.clone())).await.map_err(|error| match error {
@@ -147,7 +155,11 @@ impl Registry {
         })
     }
 
-    async fn evaluate(self: &Arc<Self>, repository: &RepositoryName, revision: Option<Tag>) -> Result<Arc<Evaluated>> {
+    async fn evaluate(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        revision: Option<Tag>,
+    ) -> Result<Arc<Evaluated>> {
         let key = (repository.clone(), revision);
         if let Some(evaluated) = self.evaluated.get(&key) {
             return Ok(evaluated);

@@ -1,0 +1,76 @@
+//! `forge-registry build NAME`: what a pull would do, without the pull.
+
+use super::{daemon, resolver};
+use forge_registry::{
+    config::Config,
+    oci::{NameError, Reference, ReferenceError, RepositoryName},
+    registry::{Registry, StateError},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::{process::ExitCode, time::Duration};
+
+#[derive(Debug, thiserror::Error)]
+enum NameAndTagError {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+}
+
+/// Resolves and builds the image and prints the digests of its manifests.
+pub async fn build(mut config: Config, name: &str) -> ExitCode {
+    match try_build(&mut config, name).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("forge-registry: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn try_build(config: &mut Config, name: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let (repository, reference) = parse(name, config)?;
+    // Nobody waits on the other end of a connection.
+    config.registry.pull_wait = Duration::from_secs(365 * 86_400);
+    let open = |config: &Config, dir: &std::path::Path| -> Result<_, Box<dyn std::error::Error>> {
+        Ok(Registry::open(dir, config.registry.clone(), daemon(config), resolver(config)?)?)
+    };
+    // A running registry holds its state; what is built here is found by it in the Nix store all the same.
+    let scratch = std::env::temp_dir().join(format!("forge-registry-build-{}", std::process::id()));
+    let mut own_state = true;
+    let registry = match open(config, &config.state_dir) {
+        Err(error) if error.downcast_ref::<StateError>().is_some() => {
+            own_state = false;
+            open(config, &scratch)?
+        }
+        other => other?,
+    };
+    let bar = ProgressBar::new_spinner()
+        .with_style(ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}")?)
+        .with_message(format!("{repository}:{reference}"));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    let answer = registry.manifest(&repository, &reference).await;
+    bar.finish_and_clear();
+    registry.flush();
+    drop(registry);
+    if !own_state {
+        let _ = std::fs::remove_dir_all(&scratch);
+    }
+    for document in answer?.documents {
+        println!("{} {}", document.digest, document.media_type);
+    }
+    Ok(())
+}
+
+/// `name`, `name:tag`, `name@digest`; a registry's address in front is what people paste, and is not part of it.
+fn parse(text: &str, config: &Config) -> Result<(RepositoryName, Reference), NameAndTagError> {
+    let (name, reference) = match (text.split_once('@'), text.rsplit_once(':')) {
+        (Some(parts), _) => parts,
+        (None, Some((name, tag))) if !tag.contains('/') => (name, tag),
+        _ => (text, forge_registry::resolve::LATEST),
+    };
+    Ok((
+        RepositoryName::parse(name, config.route.max_name_length)?,
+        Reference::parse(reference, config.route.max_tag_length)?,
+    ))
+}

@@ -1,0 +1,135 @@
+//! `forge-registry check`: what was found, and what to do about what was not.
+
+use super::{daemon, flake, store};
+use forge_registry::{config::Config, resolve::Catalog};
+use std::{fs, io::ErrorKind, path::Path, process::ExitCode};
+
+/// Checks every part and prints a line for each; fails if any part does.
+pub async fn check(config: Config) -> ExitCode {
+    let mut report = Report { failures: 0 };
+    println!("forge-registry {}", env!("CARGO_PKG_VERSION"));
+    report.state_dir(&config.state_dir);
+    report.store(&config.nix_store_dir);
+
+    let socket = config.nix_daemon_socket.display();
+    match daemon(&config).protocol_version().await {
+        Ok(protocol) => report.good("NIX_DAEMON_SOCKET", &format!("{socket}: nix-daemon, protocol {protocol}")),
+        Err(error) => report.bad(
+            "NIX_DAEMON_SOCKET",
+            &error.to_string(),
+            "start nix-daemon (systemctl start nix-daemon.socket), 2.15 or newer, or point NIX_DAEMON_SOCKET at it",
+        ),
+    }
+
+    match flake(&config) {
+        None => println!("  -   FLAKE: not set, so no evaluator is needed"),
+        Some(flake) => {
+            let reference = config.flake.as_deref().unwrap_or_default();
+            let socket = config.evaluator_socket.display();
+            match flake.ping().await {
+                Err(error) => report.bad(
+                    "EVALUATOR_SOCKET",
+                    &error.to_string(),
+                    "start the evaluator (systemctl start forge-evaluator.socket), or point EVALUATOR_SOCKET at it",
+                ),
+                Ok(version) => {
+                    report.good("EVALUATOR_SOCKET", &format!("{socket}: Nix {version}"));
+                    match flake.list().await {
+                        Ok(listing) => report.good(
+                            "FLAKE",
+                            &format!(
+                                "{reference}: {} images for {}{}",
+                                listing.names.len(),
+                                config.systems.join(", "),
+                                listing.names.first().map_or_else(String::new, |n| format!(", such as {n}")),
+                            ),
+                        ),
+                        Err(error) => report.bad(
+                            "FLAKE",
+                            &format!("{reference}: {error}"),
+                            "see that `nix flake show` works on it as the evaluator's user",
+                        ),
+                    }
+                }
+            }
+        }
+    }
+
+    match &config.catalog {
+        None => println!("  -   CATALOG: not set"),
+        Some(path) => match Catalog::open(path, store(&config)) {
+            Ok(catalog) => {
+                report.good("CATALOG", &format!("{}: {} images", path.display(), catalog.names().len()));
+            }
+            Err(error) => report.bad("CATALOG", &error.to_string(), "correct the file"),
+        },
+    }
+
+    for address in &config.listen {
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(_) => report.good("LISTEN", &format!("{address} is free")),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                report.good("LISTEN", &format!("{address} is in use, by this registry if it runs"));
+            }
+            Err(error) => {
+                report.bad("LISTEN", &format!("{address}: {error}"), "choose another address or port")
+            }
+        }
+    }
+
+    match report.failures {
+        0 => {
+            println!("everything is fine");
+            ExitCode::SUCCESS
+        }
+        n => {
+            println!("{n} to mend");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Report {
+    failures: usize,
+}
+
+impl Report {
+    fn good(&mut self, name: &str, found: &str) {
+        println!("  ok  {name}: {found}");
+    }
+
+    fn bad(&mut self, name: &str, problem: &str, advice: &str) {
+        self.failures += 1;
+        println!("  BAD {name}: {problem}\n      {advice}");
+    }
+
+    fn state_dir(&mut self, path: &Path) {
+        let probe = path.join(".check");
+        let written = fs::create_dir_all(path).and_then(|()| fs::write(&probe, b""));
+        match written {
+            Ok(()) => {
+                let _ = fs::remove_file(&probe);
+                self.good("STATE_DIR", &format!("{} can be written", path.display()));
+            }
+            Err(error) => self.bad(
+                "STATE_DIR",
+                &format!("{}: {error}", path.display()),
+                "run as the service's user, or set STATE_DIR to a folder that can be written",
+            ),
+        }
+    }
+
+    fn store(&mut self, path: &Path) {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                self.good("NIX_STORE_DIR", &format!("{} is there", path.display()));
+            }
+            Ok(_) => self.bad("NIX_STORE_DIR", &format!("{} is not a folder", path.display()), "correct it"),
+            Err(error) => self.bad(
+                "NIX_STORE_DIR",
+                &format!("{}: {error}", path.display()),
+                "install Nix, or set NIX_STORE_DIR to nix-daemon's store",
+            ),
+        }
+    }
+}

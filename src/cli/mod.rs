@@ -1,0 +1,35 @@
+//! The program's commands.
+
+mod build;
+mod check;
+mod serve;
+
+pub use build::build;
+pub use check::check;
+pub use serve::serve;
+
+use forge_registry::{
+    config::Config,
+    nix::{BuildSettings, Evaluator, NixDaemon, StoreDir},
+    resolve::{Catalog, CatalogError, Flake, Resolver},
+};
+
+fn store(config: &Config) -> StoreDir {
+    StoreDir::new(&config.nix_store_dir)
+}
+
+fn daemon(config: &Config) -> NixDaemon {
+    let build = BuildSettings { timeout: config.nix_build_timeout, max_jobs: config.nix_max_jobs };
+    NixDaemon::new(&config.nix_daemon_socket, store(config), build, config.nix_daemon_timeout)
+}
+
+fn flake(config: &Config) -> Option<Flake> {
+    let reference = config.flake.clone()?;
+    let evaluator = Evaluator::new(&config.evaluator_socket, config.evaluation_timeout);
+    Some(Flake::new(reference, config.systems.clone(), evaluator, store(config)))
+}
+
+fn resolver(config: &Config) -> Result<Resolver, CatalogError> {
+    let catalog = config.catalog.as_ref().map(|path| Catalog::open(path, store(config))).transpose()?;
+    Ok(Resolver::new(catalog, flake(config)))
+}

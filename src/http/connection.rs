@@ -1,0 +1,171 @@
+//! One connection, from its first byte to its last.
+
+use super::{
+    api::Api,
+    io::{Activity, Due, Flight, Watched},
+    limits::ServerLimits,
+    log::LoggedBody,
+    server::{Peer, Phase},
+    service::Service,
+};
+use bytes::Bytes;
+use http::{Request, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use std::{
+    convert::Infallible,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{Notify, watch},
+    time::{Instant, sleep_until},
+};
+
+/// How long a client has to take leave of a connection that is being closed.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What all connections of a server share.
+#[derive(Debug)]
+pub struct Shared<A> {
+    pub service: Service<A>,
+    pub limits: ServerLimits,
+    /// Each permit asks one idle connection to make room.
+    pub make_room: Notify,
+    builder: auto::Builder<TokioExecutor>,
+}
+
+impl<A: Api> Shared<A> {
+    /// Prepares hyper with the limits.
+    pub fn new(service: Service<A>, limits: ServerLimits) -> Self {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            // Ours is in `io`: it also covers the time before hyper knows the version.
+            .header_read_timeout(None)
+            // Bounds the headers. It bounds writing as well: a chunk is only taken from a body when less than this
+            // is left of the ones before, so at most one chunk is held beyond the two of the body itself.
+            .max_buf_size(limits.max_header_bytes.max(8192))
+            .max_headers(limits.max_headers);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.max_streams)
+            .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+            .keep_alive_interval(limits.ping_interval)
+            .keep_alive_timeout(limits.ping_timeout);
+        Self { service, limits, make_room: Notify::new(), builder }
+    }
+
+    /// Serves a connection until either side closes it, a limit is hit, or the server says so. `io` may as well be a
+    /// TLS stream or a Unix socket.
+    pub async fn run<I>(&self, io: I, peer: Peer, mut phase: watch::Receiver<Phase>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let activity = Arc::new(Activity::new());
+        let io = TokioIo::new(Watched::new(io, activity.clone()));
+        let service = service_fn(|request: Request<Incoming>| {
+            let http2 = request.version() == Version::HTTP_2;
+            let mut flight = Flight::begin(activity.clone(), http2);
+            let (service, peer) = (self.service.clone(), peer.clone());
+            async move {
+                let response = service.call(request, peer).await;
+                flight.answered();
+                Ok::<_, Infallible>(response.map(|body| Tracked { body, flight }))
+            }
+        });
+        let mut connection = pin!(self.builder.serve_connection(io, service));
+        let mut closing: Option<Instant> = None;
+        loop {
+            let due = activity.due(&self.limits);
+            // A mark that is made later can be due earlier than what is waited for, so look again now and then.
+            let again = Instant::now() + self.limits.write_timeout;
+            let farewell = closing.filter(|_| due.is_some_and(|(_, due)| due != Due::Stalled));
+            let wake = [due.map(|(at, _)| at), farewell].into_iter().flatten().fold(again, Instant::min);
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(client = %peer, error = %Chain(&*error), "connection ended");
+                    }
+                    return;
+                }
+                () = sleep_until(wake) => {
+                    let now = Instant::now();
+                    match due {
+                        Some((at, Due::Idle)) if at <= now && closing.is_none() => {}
+                        Some((at, due)) if at <= now => {
+                            tracing::debug!(client = %peer, ?due, "connection closed");
+                            return;
+                        }
+                        _ if farewell.is_some_and(|at| at <= now) => return,
+                        _ => continue,
+                    }
+                }
+                () = activity.became_idle.notified() => continue,
+                changed = phase.changed() => {
+                    if changed.is_err() || *phase.borrow() == Phase::Cut {
+                        return;
+                    }
+                }
+                () = self.make_room.notified(), if closing.is_none() && activity.is_idle() => {}
+            }
+            if closing.is_none() {
+                closing = Some(Instant::now() + FAREWELL);
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// An error with its causes: hyper's own messages rarely say enough.
+struct Chain<'a>(&'a (dyn std::error::Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Keeps a request in flight until its body is dropped.
+#[derive(Debug)]
+struct Tracked {
+    body: LoggedBody,
+    flight: Flight,
+}
+
+impl Body for Tracked {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            self.flight.progress();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,233 @@
+//! What happens on a connection, and since when nothing has.
+//!
+//! hyper has a time limit for headers and none for idle connections (its `header_read_timeout` runs between requests
+//! as well, so one number would have to do for both), nor one for clients that stop reading. So the connection's
+//! bytes and requests leave marks here, and `connection` acts on them.
+
+use super::limits::ServerLimits;
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
+    time::Instant,
+};
+
+/// The marks of one connection. Times are milliseconds since it was opened, plus one; zero is never. Each mark is
+/// read for itself, so relaxed ordering suffices.
+#[derive(Debug)]
+pub struct Activity {
+    opened: Instant,
+    http2: AtomicBool,
+    /// Requests whose response has not been handed over.
+    in_flight: AtomicUsize,
+    /// Those of them that wait for the client rather than for the registry.
+    sending: AtomicUsize,
+    /// The first byte of a request that is not complete.
+    head_since: AtomicU64,
+    /// The end of the last response; zero before the first request.
+    idle_since: AtomicU64,
+    /// The socket has taken nothing of what was offered.
+    blocked_since: AtomicU64,
+    /// A stream of an HTTP/2 connection took a chunk.
+    streamed_at: AtomicU64,
+    /// The connection became idle.
+    pub became_idle: Notify,
+}
+
+/// What is to be done about a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// No request came, or not all of it.
+    NoRequest,
+    /// Nothing has been asked for in a while.
+    Idle,
+    /// The client does not take its response.
+    Stalled,
+}
+
+impl Activity {
+    /// Of a connection that was opened just now.
+    pub fn new() -> Self {
+        Self {
+            opened: Instant::now(),
+            http2: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            sending: AtomicUsize::new(0),
+            head_since: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(0),
+            streamed_at: AtomicU64::new(0),
+            became_idle: Notify::new(),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).map_or(u64::MAX, |ms| ms.saturating_add(1))
+    }
+
+    fn at(&self, mark: u64, after: Duration) -> Instant {
+        self.opened + Duration::from_millis(mark.saturating_sub(1)) + after
+    }
+
+    /// Whether there has been a request and none is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.load(Relaxed) == 0
+            && self.idle_since.load(Relaxed) != 0
+            && self.head_since.load(Relaxed) == 0
+    }
+
+    /// What will be due first if nothing happens until then; `None` while only the registry is waited for.
+    pub fn due(&self, limits: &ServerLimits) -> Option<(Instant, Due)> {
+        let stalled = |mark: u64| (mark != 0).then(|| (self.at(mark, limits.write_timeout), Due::Stalled));
+        let blocked = stalled(self.blocked_since.load(Relaxed));
+        if self.in_flight.load(Relaxed) > 0 {
+            // A stream that the client gives no window to does not block the socket.
+            let stream = self.http2.load(Relaxed) && self.sending.load(Relaxed) > 0;
+            let stream = stream.then(|| stalled(self.streamed_at.load(Relaxed))).flatten();
+            return [blocked, stream].into_iter().flatten().min_by_key(|(at, _)| *at);
+        }
+        let (head, idle) = (self.head_since.load(Relaxed), self.idle_since.load(Relaxed));
+        let waiting = match (idle, head) {
+            (0, _) => (self.at(0, limits.header_timeout), Due::NoRequest),
+            (_, 0) => (self.at(idle, limits.idle_timeout), Due::Idle),
+            (_, head) => (self.at(head, limits.header_timeout), Due::NoRequest),
+        };
+        [blocked, Some(waiting)].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        match polled {
+            Poll::Pending if self.blocked_since.load(Relaxed) == 0 => {
+                self.blocked_since.store(self.now(), Relaxed);
+            }
+            Poll::Pending => {}
+            Poll::Ready(_) => self.blocked_since.store(0, Relaxed),
+        }
+    }
+
+    fn read(&self) {
+        // An HTTP/2 connection reads frames that belong to no request; hyper's own limits take care of those.
+        if self.in_flight.load(Relaxed) == 0
+            && self.head_since.load(Relaxed) == 0
+            && !self.http2.load(Relaxed)
+        {
+            self.head_since.store(self.now(), Relaxed);
+        }
+    }
+}
+
+/// A request in flight: from the end of its headers until its response has been handed over or dropped.
+#[derive(Debug)]
+pub struct Flight {
+    activity: Arc<Activity>,
+    sending: bool,
+}
+
+impl Flight {
+    /// A request has come.
+    pub fn begin(activity: Arc<Activity>, http2: bool) -> Self {
+        activity.http2.store(http2, Relaxed);
+        activity.in_flight.fetch_add(1, Relaxed);
+        activity.head_since.store(0, Relaxed);
+        Self { activity, sending: false }
+    }
+
+    /// The registry has answered; from now on it is the client's turn.
+    pub fn answered(&mut self) {
+        if !std::mem::replace(&mut self.sending, true) {
+            self.activity.sending.fetch_add(1, Relaxed);
+        }
+        self.progress();
+    }
+
+    /// A chunk of the response was taken.
+    pub fn progress(&self) {
+        self.activity.streamed_at.store(self.activity.now(), Relaxed);
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let activity = &self.activity;
+        if self.sending {
+            activity.sending.fetch_sub(1, Relaxed);
+        }
+        activity.idle_since.store(activity.now(), Relaxed);
+        if activity.in_flight.fetch_sub(1, Relaxed) == 1 {
+            activity.became_idle.notify_one();
+        }
+    }
+}
+
+/// A connection's bytes, leaving marks as they pass.
+#[derive(Debug)]
+pub struct Watched<I> {
+    io: I,
+    activity: Arc<Activity>,
+}
+
+impl<I> Watched<I> {
+    /// Watches over `io`.
+    pub fn new(io: I, activity: Arc<Activity>) -> Self {
+        Self { io, activity }
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.activity.read();
+        }
+        polled
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.activity.wrote(&polled);
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.activity.wrote(&polled);
+        polled
+    }
+
+    // Without this, hyper would copy every chunk into one buffer.
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+#[path = "io_tests.rs"]
+mod tests;

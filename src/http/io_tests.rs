@@ -1,0 +1,72 @@
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn limits() -> ServerLimits {
+    ServerLimits {
+        header_timeout: 10 * MS,
+        idle_timeout: 100 * MS,
+        write_timeout: 1000 * MS,
+        ..ServerLimits::default()
+    }
+}
+
+/// What is due, and in how many milliseconds.
+fn due(activity: &Activity) -> Option<(u64, Due)> {
+    let (at, due) = activity.due(&limits())?;
+    Some((u64::try_from((at - Instant::now()).as_millis()).unwrap(), due))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_given_time_for_each_of_its_states() {
+    let activity = Arc::new(Activity::new());
+    tokio::time::advance(3 * MS).await;
+    activity.read();
+    // Bytes that trickle do not prolong the time for the first request.
+    assert_eq!(due(&activity), Some((7, Due::NoRequest)));
+    assert!(!activity.is_idle());
+
+    let mut flight = Flight::begin(activity.clone(), false);
+    assert_eq!(due(&activity), None, "the registry may take its time");
+    flight.answered();
+    assert_eq!(due(&activity), None, "nothing was refused by the socket");
+    activity.wrote(&Poll::Pending);
+    tokio::time::advance(5 * MS).await;
+    activity.wrote(&Poll::Pending);
+    assert_eq!(due(&activity), Some((995, Due::Stalled)));
+    activity.wrote(&Poll::Ready(Ok(1)));
+    assert_eq!(due(&activity), None);
+
+    drop(flight);
+    assert!(activity.is_idle());
+    assert_eq!(due(&activity), Some((100, Due::Idle)));
+    tokio::time::advance(50 * MS).await;
+    activity.read();
+    assert_eq!(due(&activity), Some((10, Due::NoRequest)));
+    assert!(!activity.is_idle());
+
+    // The last of a response can still be on its way when hyper has taken all of the body.
+    drop(Flight::begin(activity.clone(), false));
+    activity.wrote(&Poll::Pending);
+    assert_eq!(due(&activity), Some((100, Due::Idle)));
+    tokio::time::advance(950 * MS).await;
+    drop(Flight::begin(activity.clone(), false));
+    assert_eq!(due(&activity), Some((50, Due::Stalled)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_gets_no_window_is_stalled_and_pings_are_no_requests() {
+    let activity = Arc::new(Activity::new());
+    let mut first = Flight::begin(activity.clone(), true);
+    let second = Flight::begin(activity.clone(), true);
+    assert_eq!(due(&activity), None);
+    first.answered();
+    tokio::time::advance(400 * MS).await;
+    first.progress();
+    assert_eq!(due(&activity), Some((1000, Due::Stalled)));
+    drop(first);
+    assert_eq!(due(&activity), None, "the second waits for the registry");
+    drop(second);
+    activity.read();
+    assert_eq!(due(&activity), Some((100, Due::Idle)));
+}

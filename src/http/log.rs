@@ -1,0 +1,160 @@
+//! One line in the log for each request, written when its response has been handed over or cut short.
+//!
+//! Neither headers nor the query are ever logged, so that no password or token can be.
+
+use super::{body::Body, request_id::RequestId, route::Route, server::Peer};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use http_body::{Frame, SizeHint};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+/// What the line says. It is written on drop, so that there is one even if the client leaves before the answer.
+#[derive(Debug)]
+pub struct RequestLog {
+    id: RequestId,
+    peer: Peer,
+    method: Method,
+    path: String,
+    version: Version,
+    agent: Option<String>,
+    name: Option<String>,
+    reference: Option<String>,
+    quiet: bool,
+    started: Instant,
+    status: Option<StatusCode>,
+    sent: u64,
+    finished: bool,
+}
+
+impl RequestLog {
+    /// Notes who asks.
+    pub fn new<B>(id: RequestId, peer: Peer, request: &Request<B>) -> Self {
+        Self {
+            id,
+            peer,
+            method: request.method().clone(),
+            path: request.uri().path().chars().take(300).collect(),
+            version: request.version(),
+            agent: agent(request.headers()),
+            name: None,
+            reference: None,
+            quiet: false,
+            started: Instant::now(),
+            status: None,
+            sent: 0,
+            finished: false,
+        }
+    }
+
+    /// Notes what is asked for.
+    pub fn route(&mut self, route: &Route) {
+        let (name, reference) = match route {
+            Route::Manifest { repository, reference } => (Some(repository), Some(reference.to_string())),
+            Route::Blob { repository, digest } => (Some(repository), Some(digest.to_string())),
+            Route::Referrers { repository, subject, .. } => {
+                (Some(repository), subject.map(|s| s.to_string()))
+            }
+            Route::Tags { repository, .. } => (Some(repository), None),
+            Route::Health | Route::Ready => {
+                self.quiet = true;
+                (None, None)
+            }
+            Route::Home | Route::ApiVersion | Route::Catalog { .. } => (None, None),
+        };
+        self.name = name.map(ToString::to_string);
+        self.reference = reference;
+    }
+
+    /// Ties the line to the response: it is written when the body is dropped.
+    pub fn attach(mut self, response: Response<Body>) -> Response<LoggedBody> {
+        self.status = Some(response.status());
+        response.map(|body| LoggedBody { body, log: self })
+    }
+}
+
+fn agent(headers: &HeaderMap) -> Option<String> {
+    let agent = headers.get(header::USER_AGENT)?.to_str().ok()?;
+    Some(agent.chars().take(200).collect())
+}
+
+impl Drop for RequestLog {
+    fn drop(&mut self) {
+        let outcome = match (self.status, self.finished) {
+            (None, _) => "client left before the answer",
+            (Some(_), false) => "cut",
+            (Some(_), true) => "complete",
+        };
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    request = %self.id,
+                    client = %self.peer,
+                    method = %self.method,
+                    path = self.path,
+                    name = self.name,
+                    reference = self.reference,
+                    status = self.status.map(|s| s.as_u16()),
+                    bytes = self.sent,
+                    ms = self.started.elapsed().as_secs_f64() * 1e3,
+                    http = ?self.version,
+                    agent = self.agent,
+                    outcome,
+                    "request"
+                )
+            };
+        }
+        if self.quiet { line!(debug) } else { line!(info) }
+    }
+}
+
+/// A body that counts what it hands over. hyper takes a chunk when it can write the one before, so what is counted
+/// and what reached the client differ by a chunk when a response is cut.
+#[derive(Debug)]
+pub struct LoggedBody {
+    body: Body,
+    log: RequestLog,
+}
+
+impl Drop for LoggedBody {
+    fn drop(&mut self) {
+        // hyper need not ask for the end of a body that has told its length.
+        self.log.finished |= http_body::Body::is_end_stream(&self.body);
+    }
+}
+
+impl http_body::Body for LoggedBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.log.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            Poll::Ready(Some(Err(error))) => {
+                // A failed body may call itself ended.
+                this.body = Body::Full(Some(Bytes::new()));
+                let log = &this.log;
+                tracing::error!(request = %log.id, name = log.name, reference = log.reference, %error, "response cut");
+            }
+            Poll::Ready(None) => this.log.finished = true,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

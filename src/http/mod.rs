@@ -1,0 +1,33 @@
+//! The HTTP side: listeners, routing, negotiation, ranges and conditions, error bodies, the request log.
+//!
+//! A request passes through these rooms: [`server`] accepts a connection, `connection` watches over it, [`service`]
+//! gives the request an id and a line in the log, [`route`] says what it asks for, the [`Api`] below answers with
+//! data or a typed error, and `answer` or [`error`] turn that into a response. Nothing here knows of Nix or of image
+//! formats.
+
+pub mod accept;
+mod answer;
+mod api;
+mod body;
+pub mod conditional;
+mod connection;
+pub mod error;
+mod io;
+mod limits;
+mod list;
+mod log;
+mod multipart;
+mod query;
+pub mod range;
+mod reason;
+mod request_id;
+pub mod route;
+pub mod server;
+pub mod service;
+
+pub use api::Api;
+pub use body::Body;
+pub use limits::ServerLimits;
+pub use route::RouteLimits;
+pub use server::{Listener, Peer, serve};
+pub use service::Service;

@@ -1,0 +1,137 @@
+//! Listeners, the connection limit, and the end.
+
+use super::{api::Api, connection::Shared, limits::ServerLimits, service::Service};
+use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+};
+
+/// A bound listener. TLS and Unix sockets will be variants of their own, each of which leads to a stream that
+/// `connection` serves.
+#[derive(Debug)]
+pub enum Listener {
+    /// Plain HTTP over TCP.
+    Tcp(TcpListener),
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    /// An address and port.
+    Inet(SocketAddr),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+        }
+    }
+}
+
+/// How far a server is on its way to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Serving.
+    Running,
+    /// No new connections or requests; what is in flight is finished.
+    Draining,
+    /// Whatever is left is cut off.
+    Cut,
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Chunks are large and headers go out together with the first one: nothing is gained by waiting.
+                stream.set_nodelay(true)?;
+                Ok((stream, Peer::Inet(address)))
+            }
+        }
+    }
+}
+
+/// Serves on all `listeners` until `shutdown` completes. Then nothing new is accepted, responses in flight have
+/// `grace` to be finished, and what is left is cut. Returns how many connections were.
+///
+/// Dropping the future stops all of it at once.
+pub async fn serve<A: Api>(
+    listeners: Vec<Listener>,
+    service: Service<A>,
+    limits: ServerLimits,
+    shutdown: impl Future<Output = ()>,
+    grace: Duration,
+) -> u32 {
+    let max = limits.max_connections.max(1);
+    let permits = Arc::new(Semaphore::new(max as usize));
+    let shared = Arc::new(Shared::new(service, limits));
+    let (phase, watcher) = watch::channel(Phase::Running);
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        accepting.spawn(accept(listener, shared.clone(), permits.clone(), watcher.clone()));
+    }
+    drop(watcher);
+
+    shutdown.await;
+    phase.send_replace(Phase::Draining);
+    // The listeners are closed when their tasks are gone.
+    while accepting.join_next().await.is_some() {}
+    // All permits together: every connection has ended.
+    if tokio::time::timeout(grace, permits.acquire_many(max)).await.is_ok() {
+        return 0;
+    }
+    let left = max - u32::try_from(permits.available_permits()).unwrap_or(max).min(max);
+    phase.send_replace(Phase::Cut);
+    let _ended = permits.acquire_many(max).await;
+    left
+}
+
+async fn accept<A: Api>(
+    listener: Listener,
+    shared: Arc<Shared<A>>,
+    permits: Arc<Semaphore>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    loop {
+        let stopped = phase.wait_for(|phase| *phase != Phase::Running);
+        let accepted = tokio::select! {
+            _ = stopped => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Of a connection that is gone already, or of too many open files; the latter needs time to pass.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let stopped = phase.wait_for(|phase| *phase != Phase::Running);
+        let permit = tokio::select! {
+            _ = stopped => return,
+            permit = permit(&permits, &shared) => permit,
+        };
+        let Some(permit) = permit else { return };
+        let (shared, phase) = (shared.clone(), phase.clone());
+        tokio::spawn(async move {
+            shared.run(stream, peer, phase).await;
+            drop(permit);
+        });
+    }
+}
+
+/// Waits until there is room for one more connection. Later clients wait in the listen queue meanwhile: one that is
+/// served a little late is better off than one that is refused.
+async fn permit<A>(permits: &Arc<Semaphore>, shared: &Shared<A>) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = permits.clone().try_acquire_owned() {
+        return Some(permit);
+    }
+    tracing::debug!("the connection limit is reached");
+    shared.make_room.notify_one();
+    permits.clone().acquire_owned().await.ok()
+}

@@ -1,0 +1,167 @@
+//! One request, one response.
+
+use super::{
+    answer::{self, Asked},
+    api::Api,
+    body::Body,
+    error::{self, Failure},
+    list,
+    log::{LoggedBody, RequestLog},
+    request_id::{RequestId, RequestIds},
+    route::{self, Route, RouteLimits},
+    server::Peer,
+};
+use crate::oci::{Reference, RepositoryName};
+use futures_util::FutureExt;
+use http::{HeaderName, HeaderValue, Method, Request, Response, Version, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use serde_json::json;
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How much of a request's body is read and thrown away to keep the connection usable. Nothing here wants a body.
+const DRAIN_LIMIT: u64 = 64 * 1024;
+/// How long to wait for it.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// Answers requests out of an [`Api`]. Cheap to clone.
+#[derive(Debug)]
+pub struct Service<A> {
+    api: Arc<A>,
+    limits: RouteLimits,
+    ids: Arc<RequestIds>,
+}
+
+impl<A> Clone for Service<A> {
+    fn clone(&self) -> Self {
+        Self { api: self.api.clone(), limits: self.limits, ids: self.ids.clone() }
+    }
+}
+
+impl<A: Api> Service<A> {
+    /// A service that answers from `api`.
+    pub fn new(api: Arc<A>, limits: RouteLimits) -> Self {
+        Self { api, limits, ids: Arc::new(RequestIds::new()) }
+    }
+
+    /// Answers one request of `peer`. Whatever happens, there is a response and a line in the log.
+    pub async fn call<B>(&self, request: Request<B>, peer: Peer) -> Response<LoggedBody>
+    where
+        B: http_body::Body + Unpin,
+    {
+        let id = self.ids.next();
+        let mut log = RequestLog::new(id, peer, &request);
+        let (parts, mut body) = request.into_parts();
+        let drained = drain(&parts, &mut body).await;
+        let asked = Asked { method: &parts.method, headers: &parts.headers };
+
+        let answered = match route::parse(&parts.method, &parts.uri, &self.limits) {
+            Err(error) => Err(error.into()),
+            Ok(route) => {
+                log.route(&route);
+                // A bug must not take the connection with it, nor the other streams of an HTTP/2 one.
+                AssertUnwindSafe(self.answer(asked, route, id)).catch_unwind().await.unwrap_or_else(|panic| {
+                    let message = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+                    let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
+                    Err(Failure::internal(format!("panic: {}", message.unwrap_or_default())))
+                })
+            }
+        };
+        let mut response = answered.unwrap_or_else(|failure: Failure| {
+            if failure.internal {
+                tracing::error!(request = %id, error = failure.message, "internal error");
+            }
+            failure.into_response(id, parts.method == Method::HEAD)
+        });
+
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+            headers.insert(REQUEST_ID, id);
+        }
+        let path = parts.uri.path();
+        if path == "/v2" || path.starts_with("/v2/") {
+            headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        }
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::SERVER, HeaderValue::from_static("forge-registry"));
+        if !drained && parts.version < Version::HTTP_2 {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        log.attach(response)
+    }
+
+    async fn answer(&self, asked: Asked<'_>, route: Route, id: RequestId) -> Result<Response<Body>, Failure> {
+        match route {
+            Route::Home => Ok(answer::home(asked)),
+            Route::Health => Ok(answer::plain(asked, "ok\n")),
+            Route::Ready => {
+                let readiness = self.api.readiness().await;
+                match Failure::not_ready(&readiness) {
+                    Some(failure) => Err(failure),
+                    None => answer::ready(asked, &error::parts(&readiness)),
+                }
+            }
+            Route::ApiVersion => Ok(answer::api_version(asked)),
+            Route::Manifest { repository, reference } => self.manifest(asked, &repository, &reference).await,
+            Route::Blob { repository, digest } => {
+                let blob = self.api.blob(&repository, &digest).await?;
+                answer::blob(asked, &digest, &blob, &format!("forge-registry-{id}"))
+            }
+            Route::Tags { repository, page } => {
+                let tags = self.api.tags(&repository).await?;
+                let listing = list::list(tags.iter().map(|tag| tag.as_str()), &page);
+                let body = json!({ "name": repository.as_str(), "tags": listing.entries });
+                answer::list(asked, &format!("/v2/{repository}/tags/list"), &page, &listing, &body)
+            }
+            Route::Catalog { page } => {
+                let names = self.api.catalog().await?;
+                let listing = list::list(names.iter().map(|name| name.as_str()), &page);
+                answer::list(
+                    asked,
+                    "/v2/_catalog",
+                    &page,
+                    &listing,
+                    &json!({ "repositories": listing.entries }),
+                )
+            }
+            Route::Referrers { artifact_type, .. } => answer::referrers(asked, artifact_type.as_deref()),
+        }
+    }
+
+    async fn manifest(
+        &self,
+        asked: Asked<'_>,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Response<Body>, Failure> {
+        let answer = self.api.manifest(repository, reference).await?;
+        answer::manifest(asked, reference, &answer)
+    }
+}
+
+/// Reads the body of a request, which nothing here wants, to its end or to a limit. Whether the end was reached: if
+/// not, the connection cannot be used for another request.
+async fn drain<B: http_body::Body + Unpin>(parts: &http::request::Parts, body: &mut B) -> bool {
+    if body.is_end_stream() {
+        return true;
+    }
+    // To read would be to ask for the body.
+    if parts.headers.contains_key(header::EXPECT) || body.size_hint().lower() > DRAIN_LIMIT {
+        return false;
+    }
+    let read = async {
+        let mut left = DRAIN_LIMIT;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, |data| bytes::Buf::remaining(data) as u64);
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => return false,
+            }
+        }
+        true
+    };
+    tokio::time::timeout(DRAIN_TIME, read).await.unwrap_or(false)
+}
