@@ -23,6 +23,7 @@ install_packages() {
 	done
 	[ ${#missing[@]} = 0 ] && return 0
 	say "installing ${missing[*]}"
+	mkdir -p "$(cache_dir)" || die "cannot make $(cache_dir)"
 	(
 		flock 9 # apt's own lock makes `update` fail rather than wait
 		[ -e $policy ] || {
@@ -33,7 +34,7 @@ install_packages() {
 		as_root apt-get update -qq || say "apt-get update failed; trying with the lists that are there"
 		as_root env DEBIAN_FRONTEND=noninteractive \
 			apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "${missing[@]}"
-	) 9>"${TMPDIR:-/tmp}/forge-registry-apt-$(id -u).lock" </dev/null >&2
+	) 9>"$(cache_dir)/apt-lock" </dev/null >&2
 }
 
 # need COMMAND PACKAGE...: install the packages unless the command is there.
