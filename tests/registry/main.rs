@@ -1,0 +1,6 @@
+//! The real program against a real nix-daemon and evaluator: what a user of the registry would see.
+//!
+//! `make test` starts these (see `dev/testbed`) and runs the tests with Nix 2.34 and again with 2.26.
+
+mod pulling;
+mod support;
