@@ -88,7 +88,7 @@ impl<A: Api> Shared<A> {
         let mut closing: Option<Instant> = None;
         loop {
             let due = activity.due(&self.limits);
-            // A mark that is made later can be due earlier than what is waited for, so look again now and then.
+            // A socket that blocks does so too often to wake this up each time, so look again now and then.
             let again = Instant::now() + self.limits.write_timeout;
             let farewell = closing.filter(|_| due.is_some_and(|(_, due)| due != Due::Stalled));
             let wake = [due.map(|(at, _)| at), farewell].into_iter().flatten().fold(again, Instant::min);
@@ -111,7 +111,7 @@ impl<A: Api> Shared<A> {
                         _ => continue,
                     }
                 }
-                () = activity.became_idle.notified() => continue,
+                () = activity.changed.notified() => continue,
                 changed = phase.changed() => {
                     if changed.is_err() || *phase.borrow() == Phase::Cut {
                         return;

@@ -39,8 +39,8 @@ pub struct Activity {
     blocked_since: AtomicU64,
     /// A stream of an HTTP/2 connection took a chunk.
     streamed_at: AtomicU64,
-    /// The connection became idle.
-    pub became_idle: Notify,
+    /// The connection became idle, or no longer is: something may be due earlier than it was.
+    pub changed: Notify,
 }
 
 /// What is to be done about a connection.
@@ -66,7 +66,7 @@ impl Activity {
             idle_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
             streamed_at: AtomicU64::new(0),
-            became_idle: Notify::new(),
+            changed: Notify::new(),
         }
     }
 
@@ -121,6 +121,7 @@ impl Activity {
             && !self.http2.load(Relaxed)
         {
             self.head_since.store(self.now(), Relaxed);
+            self.changed.notify_one();
         }
     }
 }
@@ -163,7 +164,7 @@ impl Drop for Flight {
         }
         activity.idle_since.store(activity.now(), Relaxed);
         if activity.in_flight.fetch_sub(1, Relaxed) == 1 {
-            activity.became_idle.notify_one();
+            activity.changed.notify_one();
         }
     }
 }

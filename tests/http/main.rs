@@ -1,0 +1,7 @@
+//! The HTTP side, spoken to over real sockets and answering from memory.
+
+mod answers;
+mod connections;
+mod http2;
+mod shutdown;
+mod stub;
