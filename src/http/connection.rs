@@ -101,7 +101,8 @@ impl<A: Api> Shared<A> {
                 }
                 () = sleep_until(wake) => {
                     let now = Instant::now();
-                    match due {
+                    // A request that has come in the meantime does not wake this up; then nothing is due any more.
+                    match activity.due(&self.limits) {
                         Some((at, Due::Idle)) if at <= now && closing.is_none() => {}
                         Some((at, due)) if at <= now => {
                             tracing::debug!(client = %peer, ?due, "connection closed");

@@ -101,6 +101,15 @@ async fn an_idle_connection_is_closed_and_a_waiting_one_is_not() {
 }
 
 #[tokio::test]
+async fn an_answer_may_take_longer_than_a_request_head() {
+    let limits = ServerLimits { header_timeout: SHORT, idle_timeout: SHORT, ..ServerLimits::default() };
+    let server = Server::start(limits).await;
+    let mut client = server.connect().await;
+    client.request("GET", "/v2/slow/manifests/latest", &[]).await;
+    assert_eq!(client.answer(false).await.unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn above_the_connection_limit_clients_wait() {
     let server = Server::start(ServerLimits { max_connections: 1, ..ServerLimits::default() }).await;
     let mut first = server.connect().await;

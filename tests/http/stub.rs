@@ -53,7 +53,7 @@ pub fn large_digest() -> Digest {
 
 impl Api for Stub {
     async fn manifest(
-        &self,
+        self: &Arc<Self>,
         repository: &RepositoryName,
         reference: &Reference,
     ) -> Result<ManifestAnswer, RegistryError> {
@@ -81,7 +81,11 @@ impl Api for Stub {
         }
     }
 
-    async fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Blob, RegistryError> {
+    async fn blob(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Blob, RegistryError> {
         if *digest == large_digest() {
             Ok(self.large.clone())
         } else if *digest == Digest::of(SMALL) {
@@ -93,15 +97,15 @@ impl Api for Stub {
         }
     }
 
-    async fn tags(&self, _: &RepositoryName) -> Result<Vec<Tag>, RegistryError> {
+    async fn tags(self: &Arc<Self>, _: &RepositoryName) -> Result<Vec<Tag>, RegistryError> {
         Ok(["1.0", "1.1", "latest"].iter().map(|t| t.parse().unwrap()).collect())
     }
 
-    async fn catalog(&self) -> Result<Vec<RepositoryName>, RegistryError> {
+    async fn catalog(self: &Arc<Self>) -> Result<Vec<RepositoryName>, RegistryError> {
         Ok(["app/web", "packages/hello"].iter().map(|n| n.parse().unwrap()).collect())
     }
 
-    async fn readiness(&self) -> Readiness {
+    async fn readiness(self: &Arc<Self>) -> Readiness {
         let daemon = if self.ready { Ok(()) } else { Err("connection refused".to_owned()) };
         Readiness { parts: vec![("nix-daemon", daemon)] }
     }
