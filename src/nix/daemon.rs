@@ -140,6 +140,11 @@ impl NixDaemon {
         Ok(self.connect().await?.proto.to_string())
     }
 
+    /// Closes connections that wait for a next call. Each is a process of nix-daemon's, of the version that it had then.
+    pub fn close_idle(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Whether the daemon answers: one round trip on a new connection.
     pub async fn ping(&self) -> Result<(), DaemonError> {
         self.connect().await.map(drop)

@@ -10,7 +10,7 @@ use crate::{
     blob::{Blob, Fingerprint, Mapping, Source},
     image,
     index::{ImageId, Location},
-    oci::{Digest, Document, RepositoryName},
+    oci::{Digest, Document, RepositoryName, Tag},
 };
 use std::{
     fs::File,
@@ -65,14 +65,10 @@ impl Registry {
             let flight = self.restoring.join(key, || async move { this.restore(key.0, &key.1).await });
             match self.patient(flight).await {
                 Ok(()) => {}
-                // Gone for good in this form; perhaps the source still leads to it, by another way.
+                // The derivation was collected too. Perhaps the names that led to it still do, by evaluating again.
                 Err(RegistryError::ManifestUnknown { message }) => {
                     tracing::warn!(%repository, %digest, "{message}");
-                    match self.by_tag_anew(repository).await {
-                        Ok(())
-                        | Err(RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
+                    self.begin_again(repository, *image).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -80,15 +76,31 @@ impl Registry {
             if let Some(blob) = self.first_present(digest, &locations).await? {
                 return Ok(blob);
             }
-            self.drop_images([*image].into())?;
         }
         Err(unknown())
     }
 
-    /// Evaluates and realises what the name means now, whatever the index knows of it.
-    async fn by_tag_anew(self: &Arc<Self>, repository: &RepositoryName) -> Result<()> {
-        self.index.remove_tag(repository, &tags::latest())?;
-        self.by_tag(repository, &tags::latest()).await.map(drop)
+    /// Forgets an image that cannot be made again from what the index knows, and asks anew what its tags mean.
+    async fn begin_again(self: &Arc<Self>, repository: &RepositoryName, image: ImageId) -> Result<()> {
+        let mut tags: Vec<Tag> = self
+            .index
+            .tags(repository)?
+            .into_iter()
+            .filter_map(|(tag, row)| (row.image == image).then_some(tag))
+            .collect();
+        if tags.is_empty() {
+            tags.push(tags::latest());
+        }
+        let this = self.clone();
+        blocking(move || this.drop_images([image].into())).await?;
+        for tag in tags {
+            self.forget_evaluations(repository, &tag);
+            match self.by_tag(repository, &tag).await {
+                Ok(_) | Err(RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     async fn first_present(

@@ -35,6 +35,7 @@ impl Registry {
             if let Err(error) = blocking(move || this.enforce_retention()).await {
                 tracing::error!(%error, "retention");
             }
+            self.daemon.close_idle();
             tokio::time::sleep(INTERVAL).await;
         }
     }

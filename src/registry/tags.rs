@@ -1,6 +1,6 @@
 //! From a tag to an image: freshness, evaluation, and which tags there are.
 
-use super::{Flight, Indexed, Registry, RegistryError, Result, now};
+use super::{Flight, Indexed, Registry, RegistryError, Result, images::blocking, now};
 use crate::{
     index::TagRow,
     oci::{RepositoryName, Tag},
@@ -84,17 +84,17 @@ impl Registry {
             let (repository, tag) = key;
             let result = this.find(&repository, &tag).await;
             if let Err(error) = &result {
-                this.remember_failure(repository, tag, error);
+                this.remember_failure(repository, tag, error).await;
             }
             result
         })
     }
 
-    fn remember_failure(&self, repository: RepositoryName, tag: Tag, error: &RegistryError) {
+    async fn remember_failure(self: &Arc<Self>, repository: RepositoryName, tag: Tag, error: &RegistryError) {
         use RegistryError as E;
         let duration = match error {
             E::NameUnknown { .. } | E::ManifestUnknown { .. } | E::NameInvalid { .. } => {
-                if let Err(error) = self.index.remove_tag(&repository, &tag) {
+                if let Err(error) = self.forget_tag(&repository, &tag).await {
                     tracing::warn!(%repository, %tag, "{error}");
                 }
                 self.settings.unknown_ttl
@@ -117,13 +117,27 @@ impl Registry {
         self.failures.put((repository, Some(tag)), error.clone(), duration);
     }
 
+    /// Has the next request for the tag evaluate, however recent the last evaluation is.
+    pub(super) fn forget_evaluations(&self, repository: &RepositoryName, tag: &Tag) {
+        self.evaluated.remove(&(repository.clone(), None));
+        self.evaluated.remove(&(repository.clone(), Some(tag.clone())));
+    }
+
+    /// Forgets what a tag led to. Writes only if there is something to forget: anybody can ask for names that never were.
+    pub(super) async fn forget_tag(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<()> {
+        if let Ok(None) = self.index.tag(repository, tag) {
+            return Ok(());
+        }
+        let (this, repository, tag) = (self.clone(), repository.clone(), tag.clone());
+        blocking(move || Ok(this.index.remove_tag(&repository, &tag)?)).await
+    }
+
     async fn find(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Indexed> {
         let mut evaluated = self.resolve_tag(repository, tag).await?;
         let image = match self.image_of(&evaluated.resolution).await {
             // The derivation was only written by the evaluation, and has been collected since.
             Err(RegistryError::ManifestUnknown { .. }) => {
-                self.evaluated.remove(&(repository.clone(), None));
-                self.evaluated.remove(&(repository.clone(), Some(tag.clone())));
+                self.forget_evaluations(repository, tag);
                 evaluated = self.resolve_tag(repository, tag).await?;
                 self.image_of(&evaluated.resolution).await?
             }
@@ -131,7 +145,8 @@ impl Registry {
         };
         let aliases = evaluated.resolution.tags.iter().map(Tag::to_string).collect();
         let row = TagRow { image: image.id, resolved_at: evaluated.at, aliases };
-        self.index.put_tags(repository, &[(tag.clone(), row)])?;
+        let (this, repository, tags) = (self.clone(), repository.clone(), [(tag.clone(), row)]);
+        blocking(move || Ok(this.index.put_tags(&repository, &tags)?)).await?;
         Ok(image)
     }
 
