@@ -2,7 +2,7 @@
 
 use super::{
     ImageError, Reader,
-    contents::{Contents, Entry, normalise},
+    contents::{Contents, Entry, MAX_JSON, normalise},
     decompress::{Chunks, Compression, decoder, overlapped},
     limits::{Budget, LimitExceeded},
     measure::{Context, Xz, measure},
@@ -15,9 +15,6 @@ use std::{
     io::{self, BufRead, BufReader, Cursor, Read},
     sync::{Arc, atomic::AtomicU64},
 };
-
-/// JSON of a compressed archive that is kept in memory, in bytes over all members.
-const MAX_JSON: u64 = 64 << 20;
 
 /// What a member other than a file is to whoever refers to it.
 fn entry_of(member: &Member) -> Entry {

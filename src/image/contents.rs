@@ -15,6 +15,8 @@ use std::{
     sync::Arc,
 };
 
+/// All JSON of an image that is held in memory together, in bytes.
+pub(super) const MAX_JSON: u64 = 64 << 20;
 /// No path on Linux is longer, so no sensible member name is.
 const MAX_NAME: usize = 4096;
 /// All names of an archive together, in bytes.

@@ -1,4 +1,5 @@
 //! Images of every format, compression and degree of malice, read from a folder that plays the store.
 
 mod formats;
+mod layouts;
 mod support;
