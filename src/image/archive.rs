@@ -44,7 +44,7 @@ pub(super) fn scan(reader: &Reader, file: StoreFile) -> Result<Contents<'_>, Ima
     let mut walk = Walk::new(Seekable(BufReader::with_capacity(16 << 10, clone)));
     while let Some(member) = walk.next().map_err(reading)? {
         let offset = walk.position();
-        if offset.checked_add(member.size).is_none_or(|end| end > file.size) {
+        if walk.end().is_none_or(|end| end > file.size) {
             let name = String::from_utf8_lossy(&member.name);
             return Err(contents.invalid(format!("the archive ends within {name:?}")));
         }
@@ -167,11 +167,10 @@ pub(super) fn recreate_from_plain(
     let reading = |error| ImageError::reading(&file.path, "the archive", error);
     while let Some(member) = walk.next().map_err(reading)? {
         let position = walk.position();
-        let end = position.saturating_add(member.size);
-        if end > file.size {
+        if walk.end().is_none_or(|end| end > file.size) {
             return Err(reading(io::ErrorKind::UnexpectedEof.into()));
         }
-        let mut range = FileRange { file: &file.file, position, end };
+        let mut range = FileRange { file: &file.file, position, end: position + member.size };
         let mut head = Vec::new();
         range.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(reading)?;
         if member.kind != Kind::File
