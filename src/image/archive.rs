@@ -105,7 +105,8 @@ fn unpack_file(
     }
     let xz = xz_policy(&member.name);
     if xz == Xz::Unpack && recognise::format(&head).is_none() {
-        return Ok(entry_of(member));
+        let large = looks_like_json.then(|| format!("JSON of {} bytes, more than is allowed", member.size));
+        return Ok(large.map_or_else(|| entry_of(member), Entry::Unfit));
     }
     // An index may have images for several platforms; far more members than that are no layers.
     let limit = limits.max_layers.saturating_mul(4);

@@ -224,3 +224,25 @@ fn what_a_layout_says_about_its_blobs_is_held_against_them() {
         host.read(&layout.folder(&host, "hostile")).unwrap_err();
     }
 }
+
+#[test]
+fn a_layout_with_a_fifo_or_a_link_for_an_index_does_not_hang_or_escape() {
+    let mut layout = Layout::default();
+    let plain = layer("x");
+    let manifest = layout.image("amd64", &[(plain.clone(), plain.clone(), media_type::OCI_LAYER_TAR)], false);
+    layout.index.push(manifest);
+    let host = Host::new();
+    let blob = format!("blobs/sha256/{}", Digest::of(&plain).hex());
+    for (name, replaced) in [("index", "index.json"), ("layer", blob.as_str())] {
+        let object = layout.folder(&host, name);
+        let path = host.path(name).join(replaced);
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let error = host.read(&object).unwrap_err().to_string();
+        assert!(error.contains("a FIFO"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
+        let error = host.read(&object).unwrap_err().to_string();
+        assert!(error.contains("not in the store"), "{error}");
+    }
+}

@@ -3,5 +3,6 @@
 mod formats;
 mod hostile;
 mod layouts;
+mod places;
 mod properties;
 mod support;

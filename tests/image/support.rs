@@ -206,6 +206,16 @@ pub type Compress = fn(&[u8]) -> Vec<u8>;
 /// Every way in which an archive can be compressed.
 pub const COMPRESSIONS: [(&str, Compress); 4] = [("plain", same), ("gzip", gzip), ("zstd", zstd), ("xz", xz)];
 
+/// Checks that an archive is refused in these words, however it is compressed.
+pub fn refused_in_every_compression(archive: &[u8], expected: &[&str]) {
+    for (name, compress) in COMPRESSIONS {
+        let said = Host::new().refused(&compress(archive));
+        for expected in expected {
+            assert!(said.contains(expected), "{name}: {expected:?} is missing in: {said}");
+        }
+    }
+}
+
 /// A configuration with these diff IDs.
 pub fn config(diff_ids: &[Digest]) -> Vec<u8> {
     let diff_ids: Vec<_> = diff_ids.iter().map(Digest::to_string).collect();
