@@ -100,7 +100,7 @@ impl Drop for RequestLog {
                     reference = self.reference,
                     status = self.status.map(|s| s.as_u16()),
                     bytes = self.sent,
-                    ms = self.started.elapsed().as_secs_f64() * 1e3,
+                    ms = self.started.elapsed().as_micros() as f64 / 1e3,
                     http = ?self.version,
                     agent = self.agent,
                     outcome,
