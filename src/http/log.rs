@@ -2,7 +2,7 @@
 //!
 //! Neither headers nor the query are ever logged, so that no password or token can be.
 
-use super::{body::Body, request_id::RequestId, route::Route, server::Peer};
+use super::{body::Body, peer::Peer, request_id::RequestId, route::Route};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
