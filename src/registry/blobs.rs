@@ -3,14 +3,14 @@
 
 use super::{
     Registry, RegistryError, Result,
-    images::{blocking, landed},
+    images::{blocking, document, landed},
     tags,
 };
 use crate::{
     blob::{Blob, Fingerprint, Mapping, Source},
     image,
     index::{ImageId, Location},
-    oci::{Digest, Document, RepositoryName},
+    oci::{Digest, Document, RepositoryName, Tag},
 };
 use std::{
     fs::File,
@@ -19,6 +19,9 @@ use std::{
     path::PathBuf,
     sync::{Arc, PoisonError},
 };
+
+/// Tags that are evaluated to find the way to an image whose derivation is gone.
+const MAX_TAGS_TRIED: usize = 4;
 
 /// Why a location does not give its bytes.
 #[derive(Debug)]
@@ -30,14 +33,6 @@ enum Absent {
 }
 
 impl Registry {
-    /// One of an image's documents.
-    pub(super) fn document(&self, digest: &Digest, image: &ImageId) -> Result<Document> {
-        let location = self.index.location(digest, image)?;
-        document(*digest, location).ok_or_else(|| {
-            RegistryError::internal(format!("the index has image {image:?}, but not its manifest"))
-        })
-    }
-
     /// The manifest of this digest, if an image of this repository has it.
     pub(super) fn document_in(
         &self,
@@ -61,34 +56,20 @@ impl Registry {
             return Ok(blob);
         }
         for (image, _) in &locations {
-            let (this, key) = (self.clone(), (*image, *digest));
-            let flight = self.restoring.join(key, || async move { this.restore(key.0, &key.1).await });
-            match self.patient(flight).await {
-                Ok(()) => {}
-                // Gone for good in this form; perhaps the source still leads to it, by another way.
-                Err(RegistryError::ManifestUnknown { message }) => {
-                    tracing::warn!(%repository, %digest, "{message}");
-                    match self.by_tag_anew(repository).await {
-                        Ok(())
-                        | Err(RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                Err(error) => return Err(error),
-            }
+            let (this, name, key) = (self.clone(), repository.clone(), (*image, *digest));
+            let restore = || async move { this.restore(&name, key.0, &key.1).await };
+            self.patient(self.restoring.join(key, restore)).await?;
             let locations = self.index.locations(repository, digest)?;
             if let Some(blob) = self.first_present(digest, &locations).await? {
                 return Ok(blob);
             }
-            self.drop_images([*image].into())?;
+            // Nothing can make it again. An image that was built anew, and now has other blobs, stays.
+            if locations.iter().any(|(id, _)| id == image) {
+                let (this, image) = (self.clone(), *image);
+                blocking(move || this.drop_images([image].into())).await?;
+            }
         }
         Err(unknown())
-    }
-
-    /// Evaluates and realises what the name means now, whatever the index knows of it.
-    async fn by_tag_anew(self: &Arc<Self>, repository: &RepositoryName) -> Result<()> {
-        self.index.remove_tag(repository, &tags::latest())?;
-        self.by_tag(repository, &tags::latest()).await.map(drop)
     }
 
     async fn first_present(
@@ -172,10 +153,22 @@ impl Registry {
     }
 
     /// Makes a digest of an image available again: realises the store path, and reads it again.
-    async fn restore(self: &Arc<Self>, id: ImageId, digest: &Digest) -> Result<()> {
+    async fn restore(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        id: ImageId,
+        digest: &Digest,
+    ) -> Result<()> {
         let Some(row) = self.index.image(&id)? else { return Ok(()) };
         tracing::info!(object = %row.object, %digest, "making a blob available again");
-        let realised = self.realise(&row.buildable, Some(&row.object)).await?;
+        let realised = match self.realise(&row.buildable, Some(&row.object)).await {
+            // The derivation is gone as well; perhaps the source still leads to it.
+            Err(RegistryError::ManifestUnknown { message }) => {
+                tracing::info!(%repository, %digest, "{message}; asking what the name means now");
+                return self.restore_by_name(repository, id).await;
+            }
+            realised => realised?,
+        };
         let evicted = self.index.location(digest, &id)?.filter(|location| location.source == Source::Cache);
         if let Some(Location { size, .. }) = evicted
             && realised.path == row.object
@@ -189,18 +182,28 @@ impl Registry {
                     result => Ok(result.map(|()| true)?),
                 });
             if again.await? {
-                return Ok(());
+                // Whoever collected the path may have removed its root.
+                return Ok(self.roots.add(&self.daemon, &id.file_name(), &row.object).await?);
             }
         }
         landed(self.index_flight(realised, &row.buildable, &row.selection)).await.map(drop)
     }
-}
 
-fn document(digest: Digest, location: Option<Location>) -> Option<Document> {
-    match location? {
-        Location { media_type: Some(media_type), source: Source::Inline(bytes), .. } => {
-            Some(Document { media_type, digest, bytes })
+    /// Evaluates the tags that led to the image, and realises what they lead to now, until it is this image.
+    async fn restore_by_name(self: &Arc<Self>, repository: &RepositoryName, id: ImageId) -> Result<()> {
+        let tags = self.index.tags(repository)?.into_iter();
+        let mut tags: Vec<Tag> = tags.filter(|(_, row)| row.image == id).map(|(tag, _)| tag).collect();
+        if tags.is_empty() {
+            tags.push(tags::latest());
         }
-        _ => None,
+        tags.truncate(MAX_TAGS_TRIED);
+        for tag in tags {
+            match self.find_anew(repository, &tag).await {
+                Ok(image) if image.id == id => break,
+                Ok(_) | Err(RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }

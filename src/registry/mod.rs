@@ -44,7 +44,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tags::Evaluated;
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, Semaphore};
 
 type Result<T, E = RegistryError> = std::result::Result<T, E>;
 
@@ -105,6 +105,8 @@ pub struct Registry {
     listed: Memory<(), Arc<Vec<RepositoryName>>>,
     mapped: Mutex<LruCache<PathBuf, (Fingerprint, Arc<Mapping>)>>,
     used: Mutex<HashMap<ImageId, u64>>,
+    /// Held by whoever adds a root and a row, and alone by whoever removes both.
+    changing: RwLock<()>,
 }
 
 /// What a request for a manifest leads to.
@@ -187,6 +189,7 @@ impl Registry {
             listed: Memory::new(NonZeroUsize::MIN),
             mapped: Mutex::new(LruCache::new(settings.max_mapped_files)),
             used: Mutex::default(),
+            changing: RwLock::default(),
             settings,
         };
         registry.sweep()?;
@@ -203,11 +206,7 @@ impl Registry {
             Reference::Tag(tag) => {
                 let image = self.by_tag(repository, tag).await?;
                 self.touch(image.id);
-                let documents = [image.oci, image.docker]
-                    .into_iter()
-                    .map(|digest| self.document(&digest, &image.id))
-                    .collect::<Result<_>>()?;
-                Ok(ManifestAnswer { documents })
+                Ok(ManifestAnswer { documents: image.documents.to_vec() })
             }
             Reference::Digest(digest) => {
                 let document = match self.document_in(repository, digest)? {
@@ -311,6 +310,11 @@ impl Registry {
             retry_after: Duration::from_secs(30),
         }
     }
+}
+
+/// Microseconds since 1970: finer than images can follow upon each other, so that the least recently used is known.
+fn used_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
 /// Seconds since 1970.

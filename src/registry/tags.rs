@@ -1,6 +1,6 @@
 //! From a tag to an image: freshness, evaluation, and which tags there are.
 
-use super::{Flight, Indexed, Registry, RegistryError, Result, now};
+use super::{Flight, Indexed, Registry, RegistryError, Result, images::blocking, now};
 use crate::{
     index::TagRow,
     oci::{RepositoryName, Tag},
@@ -54,8 +54,7 @@ impl Registry {
     fn known(&self, repository: &RepositoryName, tag: &Tag) -> Option<(TagRow, Indexed)> {
         let read = || {
             let Some(row) = self.index.tag(repository, tag)? else { return Ok(None) };
-            let image = self.index.image(&row.image)?;
-            Ok(image.map(|image| (row.clone(), Indexed::new(row.image, &image))))
+            Ok(self.in_index(row.image)?.map(|image| (row, image)))
         };
         read().unwrap_or_else(|error: crate::index::IndexError| {
             tracing::warn!(%repository, %tag, "{error}");
@@ -84,17 +83,18 @@ impl Registry {
             let (repository, tag) = key;
             let result = this.find(&repository, &tag).await;
             if let Err(error) = &result {
-                this.remember_failure(repository, tag, error);
+                this.remember_failure(repository, tag, error).await;
             }
             result
         })
     }
 
-    fn remember_failure(&self, repository: RepositoryName, tag: Tag, error: &RegistryError) {
+    async fn remember_failure(self: &Arc<Self>, repository: RepositoryName, tag: Tag, error: &RegistryError) {
         use RegistryError as E;
         let duration = match error {
             E::NameUnknown { .. } | E::ManifestUnknown { .. } | E::NameInvalid { .. } => {
-                if let Err(error) = self.index.remove_tag(&repository, &tag) {
+                let (this, key) = (self.clone(), (repository.clone(), tag.clone()));
+                if let Err(error) = blocking(move || Ok(this.index.remove_tag(&key.0, &key.1)?)).await {
                     tracing::warn!(%repository, %tag, "{error}");
                 }
                 self.settings.unknown_ttl
@@ -118,20 +118,38 @@ impl Registry {
     }
 
     async fn find(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Indexed> {
-        let mut evaluated = self.resolve_tag(repository, tag).await?;
-        let image = match self.image_of(&evaluated.resolution).await {
+        let evaluated = self.resolve_tag(repository, tag).await?;
+        match self.image_of(&evaluated.resolution, false).await {
             // The derivation was only written by the evaluation, and has been collected since.
-            Err(RegistryError::ManifestUnknown { .. }) => {
-                self.evaluated.remove(&(repository.clone(), None));
-                self.evaluated.remove(&(repository.clone(), Some(tag.clone())));
-                evaluated = self.resolve_tag(repository, tag).await?;
-                self.image_of(&evaluated.resolution).await?
-            }
-            result => result?,
-        };
+            Err(RegistryError::ManifestUnknown { .. }) => self.find_anew(repository, tag).await,
+            image => self.found(repository, tag, &evaluated, image?).await,
+        }
+    }
+
+    /// The same, whatever is known of the name and its image.
+    pub(super) async fn find_anew(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Indexed> {
+        self.evaluated.remove(&(repository.clone(), None));
+        self.evaluated.remove(&(repository.clone(), Some(tag.clone())));
+        let evaluated = self.resolve_tag(repository, tag).await?;
+        let image = self.image_of(&evaluated.resolution, true).await?;
+        self.found(repository, tag, &evaluated, image).await
+    }
+
+    async fn found(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        tag: &Tag,
+        evaluated: &Evaluated,
+        image: Indexed,
+    ) -> Result<Indexed> {
         let aliases = evaluated.resolution.tags.iter().map(Tag::to_string).collect();
         let row = TagRow { image: image.id, resolved_at: evaluated.at, aliases };
-        self.index.put_tags(repository, &[(tag.clone(), row)])?;
+        let (this, repository, tags) = (self.clone(), repository.clone(), [(tag.clone(), row)]);
+        blocking(move || Ok(this.index.put_tags(&repository, &tags)?)).await?;
         Ok(image)
     }
 

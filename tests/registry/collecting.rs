@@ -26,9 +26,10 @@ fn collect_by_force(bed: &Bed, registry: &Registry) {
     bed.collect_garbage();
 }
 
-/// Restarts, so that no file of the store is mapped any more.
-fn restart(registry: &mut Registry) {
+/// The same while the registry is down: nix-daemon takes a file that is mapped for one that is in use.
+fn collect_while_down(bed: &Bed, registry: &mut Registry) {
     registry.kill();
+    collect_by_force(bed, registry);
     registry.run();
 }
 
@@ -101,13 +102,14 @@ fn a_blob_whose_derivation_was_collected_too_is_evaluated_again() {
         let digest = registry.pull(name, "latest");
         let layer = layers(&registry.manifest(name, "latest")).remove(0);
         for evict in [false, true] {
+            registry.kill();
             collect_by_force(&bed, &registry);
             if evict {
                 links(&registry.state.join("blobs")).iter().for_each(|file| fs::remove_file(file).unwrap());
             }
             assert_eq!(bed.store_path("-docker-image-hello.tar"), None);
             assert_eq!(bed.store_path("-docker-image-hello.tar.drv"), None);
-            restart(&mut registry);
+            registry.run();
             let blob = registry.blob(name, &layer);
             assert_eq!((blob.status, sha256(&blob.body)), (200, layer.clone()), "{name}: {}", blob.text());
             assert_eq!(registry.pull(name, &digest), digest);
@@ -128,15 +130,13 @@ fn a_blob_that_nothing_can_make_again_is_a_clean_404_and_the_next_pull_gets_the_
          packages.x86_64-linux.hello-plain.image = e.packages.demo.containers; }}; }}",
         env!("CARGO_MANIFEST_DIR")
     ));
-    collect_by_force(&bed, &registry);
-    restart(&mut registry);
+    collect_while_down(&bed, &mut registry);
     let blob = registry.blob("hello-plain", &layer);
     assert!(blob.status == 404 || blob.status == 422, "{}: {}", blob.status, blob.text());
     blob.error();
 
     flake.write("");
-    collect_by_force(&bed, &registry);
-    restart(&mut registry);
+    collect_while_down(&bed, &mut registry);
     registry.pull("hello-plain", "latest");
 }
 
@@ -148,8 +148,7 @@ fn a_blob_of_a_name_that_is_gone_is_a_clean_404() {
     let digest = registry.pull("hello-plain", "latest");
     let layer = layers(&registry.manifest("hello-plain", "latest")).remove(0);
     flake.write_text("{ outputs = _: { packages.x86_64-linux = { }; }; }");
-    collect_by_force(&bed, &registry);
-    restart(&mut registry);
+    collect_while_down(&bed, &mut registry);
     registry.blob("hello-plain", &layer).is_error(404, "BLOB_UNKNOWN");
     registry.manifest("hello-plain", &digest).is_error(404, "MANIFEST_UNKNOWN");
     assert!(links(&registry.state.join("gcroots")).is_empty());
