@@ -2,6 +2,10 @@
 //!
 //! `make test` starts these (see `dev/testbed`) and runs the tests with Nix 2.34 and again with 2.26.
 
+mod bed;
+mod building;
+mod collecting;
 mod conforming;
 mod pulling;
+mod restarting;
 mod support;
