@@ -5,7 +5,10 @@
 mod bed;
 mod building;
 mod collecting;
+mod commands;
 mod conforming;
+mod faults;
+mod nothing_is_executed;
 mod pulling;
 mod restarting;
 mod support;
