@@ -1,7 +1,10 @@
 //! Faults that a real nix-daemon or evaluator cannot be made to show: they break off, say nonsense, or say nothing.
 //! Each is a clear error, and the next request, with the real one back, succeeds.
 
-use crate::support::{Answer, Flake, PATIENCE, Registry, testbed};
+use crate::{
+    bed::Bed,
+    support::{Answer, Flake, PATIENCE, Registry, eventually, testbed},
+};
 use std::{
     io::{self, Read, Write},
     net::Shutdown,
@@ -210,4 +213,28 @@ fn an_evaluator_that_is_silent_endless_or_talks_nonsense_is_an_error_and_the_nex
     ask(503, "UNAVAILABLE", "its last line was: out of memory");
     socket.restore();
     registry.pull("hello", "latest");
+}
+
+#[test]
+fn a_daemon_that_is_restarted_between_or_during_builds_is_found_again() {
+    let flake = Flake::of_scripts(&[
+        ("before", "cp $hello $out"),
+        ("after", "cp $hello $out"),
+        ("during", "echo it has begun >&2; sleep 4; cp $hello $out"),
+    ]);
+    let bed = Bed::up();
+    let registry = bed.registry(&flake, &[]);
+    registry.pull("before", "latest");
+    bed.daemon("restart-daemon");
+    registry.pull("after", "latest");
+    bed.daemon("stop-daemon");
+    registry.pull("before", "latest");
+    bed.daemon("start-daemon");
+    thread::scope(|scope| {
+        let pull = scope.spawn(|| registry.manifest("during", "latest"));
+        eventually("the build has begun", || registry.logged("it has begun") == 1);
+        bed.daemon("restart-daemon");
+        pull.join().unwrap().is_error(503, "UNAVAILABLE");
+    });
+    registry.pull("during", "latest");
 }

@@ -4,10 +4,14 @@
 
 mod bed;
 mod building;
+mod caching;
+mod catalog;
 mod collecting;
 mod commands;
 mod conforming;
 mod faults;
+mod freshness;
+mod limits;
 mod nothing_is_executed;
 mod pulling;
 mod restarting;
