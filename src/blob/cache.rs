@@ -260,7 +260,8 @@ impl Cache {
         }
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
+    /// Where the file of a blob is, or would be.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
         self.dir.join(digest.hex())
     }
 

@@ -3,9 +3,11 @@
 mod body;
 pub mod cache;
 mod mapping;
+mod mappings;
 mod source;
 
 pub use body::{Blob, BlobBody};
 pub use cache::{Cache, CacheError};
 pub use mapping::Mapping;
+pub use mappings::{Keep, Mappings};
 pub use source::{Fingerprint, Source};

@@ -4,7 +4,7 @@ use super::{daemon, resolver};
 use forge_registry::{
     config::Config,
     oci::{NameError, Reference, ReferenceError, RepositoryName},
-    registry::{Registry, StateError},
+    registry::{Patience, Registry, StateError},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{process::ExitCode, time::Duration};
@@ -31,7 +31,7 @@ pub async fn build(mut config: Config, name: &str) -> ExitCode {
 async fn try_build(config: &mut Config, name: &str) -> Result<(), Box<dyn std::error::Error>> {
     let (repository, reference) = parse(name, config)?;
     // Nobody waits on the other end of a connection.
-    config.registry.pull_wait = Duration::from_secs(365 * 86_400);
+    config.registry.pull_wait_once = Duration::from_secs(365 * 86_400);
     let open = |config: &Config, dir: &std::path::Path| -> Result<_, Box<dyn std::error::Error>> {
         Ok(Registry::open(dir, config.registry.clone(), daemon(config), resolver(config)?)?)
     };
@@ -49,7 +49,7 @@ async fn try_build(config: &mut Config, name: &str) -> Result<(), Box<dyn std::e
         .with_style(ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}")?)
         .with_message(format!("{repository}:{reference}"));
     bar.enable_steady_tick(Duration::from_millis(100));
-    let answer = registry.manifest(&repository, &reference).await;
+    let answer = registry.manifest(&repository, &reference, Patience::AsksOnce).await;
     bar.finish_and_clear();
     registry.flush();
     drop(registry);

@@ -77,6 +77,8 @@ settings! {
         "How long after that the old answer is still given, while the new one is sought in the background.";
     pull_wait "PULL_WAIT" = "25s",
         "How long a request waits for a build; then the client is asked to come back (429), and the build goes on.";
+    pull_wait_once "PULL_WAIT_ONCE" = "30m",
+        "The same for clients that would not come back, but wait for as long as it takes: docker before 29.";
     failure_ttl "FAILURE_TTL" = "30s",
         "How long a failed evaluation or build is remembered instead of tried again.";
     unknown_ttl "UNKNOWN_TTL" = "10s",
@@ -274,6 +276,7 @@ impl Config {
             tag_ttl: parse("TAG_TTL", raw.tag_ttl, duration)?,
             tag_stale: parse("TAG_STALE", raw.tag_stale, duration)?,
             pull_wait: parse("PULL_WAIT", raw.pull_wait, duration)?,
+            pull_wait_once: parse("PULL_WAIT_ONCE", raw.pull_wait_once, duration)?,
             failure_ttl: parse("FAILURE_TTL", raw.failure_ttl, duration)?,
             unknown_ttl: parse("UNKNOWN_TTL", raw.unknown_ttl, duration)?,
             max_remembered: parse("MAX_REMEMBERED", raw.max_remembered, nonzero)?,

@@ -3,7 +3,7 @@
 use crate::{
     blob::Blob,
     oci::{Digest, Reference, RepositoryName, Tag},
-    registry::{ManifestAnswer, Readiness, Registry, RegistryError},
+    registry::{ManifestAnswer, Patience, Readiness, Registry, RegistryError},
 };
 use std::{future::Future, sync::Arc};
 
@@ -15,6 +15,7 @@ pub trait Api: Send + Sync + 'static {
         self: &Arc<Self>,
         repository: &RepositoryName,
         reference: &Reference,
+        patience: Patience,
     ) -> impl Future<Output = Result<ManifestAnswer, RegistryError>> + Send;
 
     /// A blob of an image of this repository.
@@ -43,8 +44,9 @@ impl Api for Registry {
         self: &Arc<Self>,
         repository: &RepositoryName,
         reference: &Reference,
+        patience: Patience,
     ) -> Result<ManifestAnswer, RegistryError> {
-        self.manifest(repository, reference).await
+        self.manifest(repository, reference, patience).await
     }
 
     async fn blob(

@@ -90,7 +90,7 @@ impl<A: Api> Shared<A> {
             let due = activity.due(&self.limits);
             // A socket that blocks does so too often to wake this up each time, so look again now and then.
             let again = Instant::now() + self.limits.write_timeout;
-            let farewell = closing.filter(|_| due.is_some_and(|(_, due)| due != Due::Stalled));
+            let farewell = closing.and_then(|told| activity.farewell(told, FAREWELL));
             let wake = [due.map(|(at, _)| at), farewell].into_iter().flatten().fold(again, Instant::min);
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -121,7 +121,7 @@ impl<A: Api> Shared<A> {
                 () = self.make_room.notified(), if closing.is_none() && activity.is_idle() => {}
             }
             if closing.is_none() {
-                closing = Some(Instant::now() + FAREWELL);
+                closing = Some(Instant::now());
                 connection.as_mut().graceful_shutdown();
             }
         }

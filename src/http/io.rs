@@ -95,13 +95,22 @@ impl Activity {
             let stream = stream.then(|| stalled(self.streamed_at.load(Relaxed))).flatten();
             return [blocked, stream].into_iter().flatten().min_by_key(|(at, _)| *at);
         }
-        let (head, idle) = (self.head_since.load(Relaxed), self.idle_since.load(Relaxed));
-        let waiting = match (idle, head) {
+        if blocked.is_some() {
+            // The last of a response is still on its way: hyper takes all of a body before it has written it.
+            return blocked;
+        }
+        Some(match (self.idle_since.load(Relaxed), self.head_since.load(Relaxed)) {
             (0, _) => (self.at(0, limits.header_timeout), Due::NoRequest),
-            (_, 0) => (self.at(idle, limits.idle_timeout), Due::Idle),
+            (idle, 0) => (self.at(idle, limits.idle_timeout), Due::Idle),
             (_, head) => (self.at(head, limits.header_timeout), Due::NoRequest),
-        };
-        [blocked, Some(waiting)].into_iter().flatten().min_by_key(|(at, _)| *at)
+        })
+    }
+
+    /// When a connection that was told at `told` that it is being closed has had `time` to take leave; `None` while
+    /// a response is on its way.
+    pub fn farewell(&self, told: Instant, time: Duration) -> Option<Instant> {
+        let busy = self.in_flight.load(Relaxed) > 0 || self.blocked_since.load(Relaxed) != 0;
+        (!busy).then(|| self.at(self.idle_since.load(Relaxed), time).max(told + time))
     }
 
     fn wrote(&self, polled: &Poll<io::Result<usize>>) {

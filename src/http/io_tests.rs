@@ -48,10 +48,20 @@ async fn a_connection_is_given_time_for_each_of_its_states() {
     // The last of a response can still be on its way when hyper has taken all of the body.
     drop(Flight::begin(activity.clone(), false));
     activity.wrote(&Poll::Pending);
-    assert_eq!(due(&activity), Some((100, Due::Idle)));
-    tokio::time::advance(950 * MS).await;
-    drop(Flight::begin(activity.clone(), false));
-    assert_eq!(due(&activity), Some((50, Due::Stalled)));
+    assert_eq!(due(&activity), Some((1000, Due::Stalled)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_takes_leave_after_its_last_response() {
+    let activity = Arc::new(Activity::new());
+    let flight = Flight::begin(activity.clone(), false);
+    let told = Instant::now();
+    assert_eq!(activity.farewell(told, 5 * MS), None);
+    tokio::time::advance(50 * MS).await;
+    drop(flight);
+    assert_eq!(activity.farewell(told, 5 * MS), Some(Instant::now() + 5 * MS));
+    activity.wrote(&Poll::Pending);
+    assert_eq!(activity.farewell(told, 5 * MS), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@
 //! formats.
 
 pub mod accept;
+mod agent;
 mod answer;
 mod api;
 mod body;

@@ -48,7 +48,8 @@ impl Listener {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 // Chunks are large and headers go out together with the first one: nothing is gained by waiting.
-                stream.set_nodelay(true)?;
+                // Fails only if the client has gone already, which will be seen soon enough.
+                let _ = stream.set_nodelay(true);
                 Ok((stream, Peer::Inet(address)))
             }
         }
@@ -104,10 +105,13 @@ async fn accept<A: Api>(
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
+            // The client went while it was in the queue.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
-                // Of a connection that is gone already, or of too many open files; the latter needs time to pass.
+                // Too many open files, most likely, which needs time to pass.
                 tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                shared.make_room.notify_one();
+                tokio::time::sleep(Duration::from_millis(500)).await;
                 continue;
             }
         };

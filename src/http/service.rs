@@ -1,6 +1,7 @@
 //! One request, one response.
 
 use super::{
+    agent,
     answer::{self, Asked},
     api::Api,
     body::Body,
@@ -137,7 +138,8 @@ impl<A: Api> Service<A> {
         repository: &RepositoryName,
         reference: &Reference,
     ) -> Result<Response<Body>, Failure> {
-        let answer = self.api.manifest(repository, reference).await?;
+        let patience = agent::patience(asked.headers);
+        let answer = self.api.manifest(repository, reference, patience).await?;
         answer::manifest(asked, reference, &answer)
     }
 }

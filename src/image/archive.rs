@@ -2,7 +2,7 @@
 
 use super::{
     ImageError, Reader,
-    contents::{Contents, Entry, normalise},
+    contents::{Contents, Entry, MAX_JSON, normalise},
     decompress::{Chunks, Compression, decoder, overlapped},
     limits::{Budget, LimitExceeded},
     measure::{Context, Xz, measure},
@@ -15,9 +15,6 @@ use std::{
     io::{self, BufRead, BufReader, Cursor, Read},
     sync::{Arc, atomic::AtomicU64},
 };
-
-/// JSON of a compressed archive that is kept in memory, in bytes over all members.
-const MAX_JSON: u64 = 64 << 20;
 
 /// What a member other than a file is to whoever refers to it.
 fn entry_of(member: &Member) -> Entry {
@@ -47,7 +44,7 @@ pub(super) fn scan(reader: &Reader, file: StoreFile) -> Result<Contents<'_>, Ima
     let mut walk = Walk::new(Seekable(BufReader::with_capacity(16 << 10, clone)));
     while let Some(member) = walk.next().map_err(reading)? {
         let offset = walk.position();
-        if offset.checked_add(member.size).is_none_or(|end| end > file.size) {
+        if walk.end().is_none_or(|end| end > file.size) {
             let name = String::from_utf8_lossy(&member.name);
             return Err(contents.invalid(format!("the archive ends within {name:?}")));
         }
@@ -108,7 +105,8 @@ fn unpack_file(
     }
     let xz = xz_policy(&member.name);
     if xz == Xz::Unpack && recognise::format(&head).is_none() {
-        return Ok(entry_of(member));
+        let large = looks_like_json.then(|| format!("JSON of {} bytes, more than is allowed", member.size));
+        return Ok(large.map_or_else(|| entry_of(member), Entry::Unfit));
     }
     // An index may have images for several platforms; far more members than that are no layers.
     let limit = limits.max_layers.saturating_mul(4);
@@ -170,11 +168,10 @@ pub(super) fn recreate_from_plain(
     let reading = |error| ImageError::reading(&file.path, "the archive", error);
     while let Some(member) = walk.next().map_err(reading)? {
         let position = walk.position();
-        let end = position.saturating_add(member.size);
-        if end > file.size {
+        if walk.end().is_none_or(|end| end > file.size) {
             return Err(reading(io::ErrorKind::UnexpectedEof.into()));
         }
-        let mut range = FileRange { file: &file.file, position, end };
+        let mut range = FileRange { file: &file.file, position, end: position + member.size };
         let mut head = Vec::new();
         range.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(reading)?;
         if member.kind != Kind::File

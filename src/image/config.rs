@@ -37,8 +37,9 @@ impl Config {
         Ok(Self { platform, diff_ids: rootfs.diff_ids.unwrap_or_default() })
     }
 
-    /// Holds the layers, each with its name, against the diff IDs; the error says which one does not match.
-    pub(super) fn check(&self, layers: &[(&str, &Result<Digest, String>)]) -> Result<(), String> {
+    /// Holds the layers, each with its name, against the diff IDs; the error says which one does not match. A layer
+    /// of a type that cannot be unpacked here has none.
+    pub(super) fn check(&self, layers: &[(String, Option<&Result<Digest, String>>)]) -> Result<(), String> {
         if layers.len() != self.diff_ids.len() {
             return Err(format!(
                 "the image has {} layers, but its configuration lists {} diff IDs",
@@ -48,13 +49,14 @@ impl Config {
         }
         for ((name, found), stated) in layers.iter().zip(&self.diff_ids) {
             match found {
-                Ok(found) if found == stated => {}
-                Ok(found) => {
+                None => {}
+                Some(Ok(found)) if found == stated => {}
+                Some(Ok(found)) => {
                     return Err(format!(
                         "layer {name:?} has the diff ID {found}, but the configuration states {stated}"
                     ));
                 }
-                Err(why) => return Err(format!("layer {name:?} cannot be unpacked: {why}")),
+                Some(Err(why)) => return Err(format!("layer {name:?} cannot be unpacked: {why}")),
             }
         }
         Ok(())

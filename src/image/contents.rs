@@ -15,8 +15,12 @@ use std::{
     sync::Arc,
 };
 
+/// All JSON of an image that is held in memory together, in bytes.
+pub(super) const MAX_JSON: u64 = 64 << 20;
 /// No path on Linux is longer, so no sensible member name is.
 const MAX_NAME: usize = 4096;
+/// Members of one name, besides the first.
+const MAX_COPIES: usize = 8;
 /// All names of an archive together, in bytes.
 const MAX_NAMES: usize = 32 << 20;
 
@@ -137,6 +141,10 @@ impl<'r> Contents<'r> {
             let [first, others @ ..] = by_name.get(&at).map_or(&[][..], Vec::as_slice) else {
                 return Err(missing());
             };
+            // Comparing costs reading; nobody writes the same member more than a few times.
+            if others.len() > MAX_COPIES {
+                return Err(refused(&format!("is there more than {MAX_COPIES} times")));
+            }
             for other in others {
                 if !self.same(first, other)? {
                     return Err(refused("is there more than once, with different contents"));

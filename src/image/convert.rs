@@ -20,13 +20,6 @@ impl Form {
         }
     }
 
-    pub(super) fn other(self) -> Self {
-        match self {
-            Self::Oci => Self::Docker,
-            Self::Docker => Self::Oci,
-        }
-    }
-
     /// This form's name for a media type; types that it has no name for stay what they are.
     pub(super) fn media_type(self, media_type: &str) -> String {
         let other = match self {

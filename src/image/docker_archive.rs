@@ -74,7 +74,7 @@ pub(super) fn read(contents: &mut Contents<'_>) -> Result<Image, ImageError> {
     }
     let parts = contents.measure(layers, MANIFEST)?;
     let checked: Vec<_> =
-        layers.iter().zip(&parts).map(|(name, part)| (name.as_str(), &part.measured.diff_id)).collect();
+        layers.iter().zip(&parts).map(|(name, part)| (name.clone(), Some(&part.measured.diff_id))).collect();
     config.check(&checked).map_err(|problem| contents.invalid(problem))?;
     let mut descriptors = Vec::new();
     for (name, part) in layers.iter().zip(&parts) {

@@ -10,9 +10,11 @@ use std::{
 pub struct Limits {
     /// Bytes that all decompression for one image may yield, `MAX_IMAGE_BYTES`; 64 GiB.
     pub max_image_bytes: u64,
-    /// Decompressed bytes a compressed byte, `MAX_COMPRESSION_RATIO`; 250. Only judged once [`RATIO_GRACE`] bytes
-    /// have come out: an image of nothing but zeroes is fine as long as it is small.
+    /// Decompressed bytes a compressed byte, `MAX_COMPRESSION_RATIO`; 250.
     pub max_compression_ratio: u64,
+    /// Decompressed bytes below which the ratio is not judged; 64 MiB. An image of nothing but zeroes is fine as long
+    /// as it is small.
+    pub ratio_grace: u64,
     /// Members of an archive, or files of a layout; 100 000.
     pub max_members: usize,
     /// Layers of one image; 500, the most that Linux' overlay file system can stack, so more could never run.
@@ -27,14 +29,12 @@ pub struct Limits {
     pub max_links: usize,
 }
 
-/// Decompressed bytes below which the compression ratio is not judged.
-pub const RATIO_GRACE: u64 = 64 << 20;
-
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_image_bytes: 64 << 30,
             max_compression_ratio: 250,
+            ratio_grace: 64 << 20,
             max_members: 100_000,
             max_layers: 500,
             max_manifests: 1000,
@@ -88,6 +88,7 @@ impl From<LimitExceeded> for io::Error {
 pub(super) struct Budget {
     max_bytes: u64,
     max_ratio: u64,
+    ratio_grace: u64,
     yielded: AtomicU64,
 }
 
@@ -96,6 +97,7 @@ impl Budget {
         Self {
             max_bytes: limits.max_image_bytes,
             max_ratio: limits.max_compression_ratio,
+            ratio_grace: limits.ratio_grace,
             yielded: AtomicU64::new(0),
         }
     }
@@ -132,7 +134,7 @@ impl<R: Read> Read for Yielded<'_, R> {
             return Err(LimitExceeded::ImageBytes(budget.max_bytes).into());
         }
         let taken = self.taken.load(Ordering::Relaxed);
-        if self.yielded > RATIO_GRACE && self.yielded / budget.max_ratio.max(1) > taken {
+        if self.yielded > budget.ratio_grace && self.yielded / budget.max_ratio.max(1) > taken {
             return Err(LimitExceeded::Ratio(budget.max_ratio).into());
         }
         Ok(n)

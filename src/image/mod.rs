@@ -24,7 +24,7 @@ mod store_file;
 mod tar_walk;
 
 pub use error::ImageError;
-pub use limits::{LimitExceeded, Limits, RATIO_GRACE};
+pub use limits::{LimitExceeded, Limits};
 
 use crate::{
     blob::{Cache, Source},

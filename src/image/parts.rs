@@ -46,7 +46,7 @@ impl Job {
     fn size(&self) -> u64 {
         match self {
             Self::Range { size, .. } => *size,
-            Self::OnDisk { path, .. } => path.metadata().map_or(0, |metadata| metadata.len()),
+            Self::OnDisk { path, .. } => path.symlink_metadata().map_or(0, |metadata| metadata.len()),
             Self::Memory { bytes, .. } => bytes.len() as u64,
         }
     }

@@ -104,6 +104,11 @@ impl<I: Input> Walk<I> {
         self.position
     }
 
+    /// Where the current member's data and their padding end; none if that is beyond all numbers.
+    pub(super) fn end(&self) -> Option<u64> {
+        self.position.checked_add(self.data_left)?.checked_add(self.padding_left)
+    }
+
     /// The current member's data.
     pub(super) fn data(&mut self) -> Data<'_, I> {
         Data(self)
@@ -161,11 +166,9 @@ impl<I: Input> Walk<I> {
 
     /// Goes to the next block boundary after the current member.
     fn finish_data(&mut self) -> io::Result<()> {
-        let left = self.data_left.checked_add(self.padding_left);
-        let end = left.and_then(|left| self.position.checked_add(left));
-        let (Some(left), Some(end)) = (left, end) else { return Err(io::ErrorKind::UnexpectedEof.into()) };
-        if left > 0 {
-            self.input.skip(left)?;
+        let Some(end) = self.end() else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        if end > self.position {
+            self.input.skip(end - self.position)?;
             self.position = end;
             (self.data_left, self.padding_left) = (0, 0);
         }

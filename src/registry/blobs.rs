@@ -7,18 +7,12 @@ use super::{
     tags,
 };
 use crate::{
-    blob::{Blob, Fingerprint, Mapping, Source},
+    blob::{Blob, Fingerprint, Keep, Mapping, Source},
     image,
     index::{ImageId, Location},
     oci::{Digest, Document, RepositoryName, Tag},
 };
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
-    sync::{Arc, PoisonError},
-};
+use std::{fs::File, io, os::unix::fs::OpenOptionsExt, path::PathBuf, sync::Arc};
 
 /// Why a location does not give its bytes.
 #[derive(Debug)]
@@ -63,7 +57,7 @@ impl Registry {
         for (image, _) in &locations {
             let (this, key) = (self.clone(), (*image, *digest));
             let flight = self.restoring.join(key, || async move { this.restore(key.0, &key.1).await });
-            match self.patient(flight).await {
+            match self.patient(flight, self.settings.pull_wait).await {
                 Ok(()) => {}
                 // The derivation was collected too. Perhaps the names that led to it still do, by evaluating again.
                 Err(RegistryError::ManifestUnknown { message }) => {
@@ -95,7 +89,7 @@ impl Registry {
         blocking(move || this.drop_images([image].into())).await?;
         for tag in tags {
             self.forget_evaluations(repository, &tag);
-            match self.by_tag(repository, &tag).await {
+            match self.by_tag(repository, &tag, self.settings.pull_wait).await {
                 Ok(_) | Err(RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -133,54 +127,48 @@ impl Registry {
                 if !file.as_os_str().is_empty() {
                     path.push(file);
                 }
-                let mapping = match self.recently_mapped(&path, *fingerprint) {
+                let mapping = match self.mapped.get(&path, *fingerprint) {
                     Some(mapping) => Some(mapping),
                     None => {
                         let (this, fingerprint) = (self.clone(), *fingerprint);
-                        blocking(move || this.map(path, fingerprint)).await?
+                        blocking(move || this.map_store_file(path, fingerprint)).await?
                     }
                 };
                 Ok(mapping.and_then(|m| Blob::mapped(m, *offset, size).ok()).ok_or(Absent::Store))
             }
             Source::Cache => {
                 let (this, digest) = (self.clone(), *digest);
-                let file = blocking(move || {
-                    let file = this.reader.cache.open_blob(&digest).map_err(RegistryError::internal)?;
-                    file.map(|file| Mapping::new(&file).map_err(RegistryError::internal)).transpose()
-                });
-                let mapping = file.await?.map(Arc::new);
+                let mapping = blocking(move || this.map_cached(&digest)).await?;
                 Ok(mapping.and_then(|m| Blob::mapped(m, 0, size).ok()).ok_or(Absent::Evicted))
             }
         }
     }
 
-    fn recently_mapped(&self, path: &PathBuf, expected: Fingerprint) -> Option<Arc<Mapping>> {
-        let mut mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner);
-        let (fingerprint, mapping) = mapped.get(path)?;
-        (*fingerprint == expected).then(|| mapping.clone())
-    }
-
     /// Maps a file of the store, if it is the one that was hashed.
-    fn map(&self, path: PathBuf, expected: Fingerprint) -> Result<Option<Arc<Mapping>>> {
+    fn map_store_file(&self, path: PathBuf, expected: Fingerprint) -> Result<Option<Arc<Mapping>>> {
         let failed = |error: io::Error| RegistryError::internal(format!("{}: {error}", path.display()));
         // A store path is no place for a FIFO, but an open must never wait for its other end.
-        let file =
-            match File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(&path) {
-                Ok(file) => file,
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-                {
-                    return Ok(None);
-                }
-                Err(error) => return Err(failed(error)),
-            };
+        let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path) {
+            Ok(file) => file,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(failed(error)),
+        };
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() || Fingerprint::of(&metadata) != expected {
             return Ok(None);
         }
-        let mapping = Arc::new(Mapping::new(&file).map_err(failed)?);
-        self.mapped.lock().unwrap_or_else(PoisonError::into_inner).put(path, (expected, mapping.clone()));
-        Ok(Some(mapping))
+        self.mapped.map(path.clone(), &file, expected, Keep::Yes).map(Some).map_err(failed)
+    }
+
+    fn map_cached(&self, digest: &Digest) -> Result<Option<Arc<Mapping>>> {
+        let Some(file) = self.reader.cache.open_blob(digest).map_err(RegistryError::internal)? else {
+            return Ok(None);
+        };
+        let fingerprint = Fingerprint::of(&file.metadata().map_err(RegistryError::internal)?);
+        let path = self.reader.cache.path(digest);
+        self.mapped.map(path, &file, fingerprint, Keep::No).map(Some).map_err(RegistryError::internal)
     }
 
     /// Makes a digest of an image available again: realises the store path, and reads it again.

@@ -23,7 +23,7 @@ pub use error::RegistryError;
 pub use retention::Retention;
 
 use crate::{
-    blob::{Cache, Fingerprint, Mapping},
+    blob::{Cache, Mappings},
     image::{Limits, Reader},
     index::{self, ImageId, Index, IndexError},
     nix::{Buildable, GcRoots, NixDaemon, Realised},
@@ -33,7 +33,6 @@ use crate::{
 use flight::{Flight, Flights};
 use gate::Gate;
 use images::Indexed;
-use lru::LruCache;
 use memory::Memory;
 use std::{
     collections::HashMap,
@@ -57,6 +56,8 @@ pub struct Settings {
     pub tag_stale: Duration,
     /// How long a request waits for an evaluation, a build and the reading of its image.
     pub pull_wait: Duration,
+    /// The same, for clients that do not come back when asked to.
+    pub pull_wait_once: Duration,
     /// How long a failed evaluation or build is remembered.
     pub failure_ttl: Duration,
     /// How long it is remembered that a name or tag does not exist.
@@ -103,8 +104,17 @@ pub struct Registry {
     evaluated: Memory<(RepositoryName, Option<Tag>), Arc<Evaluated>>,
     failures: Memory<(RepositoryName, Option<Tag>), RegistryError>,
     listed: Memory<(), Arc<Vec<RepositoryName>>>,
-    mapped: Mutex<LruCache<PathBuf, (Fingerprint, Arc<Mapping>)>>,
+    mapped: Mappings,
     used: Mutex<HashMap<ImageId, u64>>,
+}
+
+/// What a client does when it is asked to come back later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// It comes back by itself, and may not wait for an answer for long.
+    ComesBack,
+    /// It gives up, but waits for an answer for as long as that takes.
+    AsksOnce,
 }
 
 /// What a request for a manifest leads to.
@@ -185,7 +195,7 @@ impl Registry {
             evaluated: Memory::new(settings.max_remembered),
             failures: Memory::new(settings.max_remembered),
             listed: Memory::new(NonZeroUsize::MIN),
-            mapped: Mutex::new(LruCache::new(settings.max_mapped_files)),
+            mapped: Mappings::new(settings.max_mapped_files),
             used: Mutex::default(),
             settings,
         };
@@ -198,10 +208,15 @@ impl Registry {
         self: &Arc<Self>,
         repository: &RepositoryName,
         reference: &Reference,
+        patience: Patience,
     ) -> Result<ManifestAnswer> {
+        let wait = match patience {
+            Patience::ComesBack => self.settings.pull_wait,
+            Patience::AsksOnce => self.settings.pull_wait_once,
+        };
         match reference {
             Reference::Tag(tag) => {
-                let image = self.by_tag(repository, tag).await?;
+                let image = self.by_tag(repository, tag, wait).await?;
                 self.touch(image.id);
                 let documents = [image.oci, image.docker]
                     .into_iter()
@@ -217,12 +232,14 @@ impl Registry {
                         let unknown = || RegistryError::ManifestUnknown {
                             message: format!("{repository} has no manifest {digest}"),
                         };
-                        self.by_tag(repository, &tags::latest()).await.map_err(|error| match error {
-                            RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. } => {
-                                unknown()
-                            }
-                            error => error,
-                        })?;
+                        self.by_tag(repository, &tags::latest(), wait).await.map_err(
+                            |error| match error {
+                                RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. } => {
+                                    unknown()
+                                }
+                                error => error,
+                            },
+                        )?;
                         self.document_in(repository, digest)?.ok_or_else(unknown)?
                     }
                 };
@@ -237,7 +254,11 @@ impl Registry {
             Some(listed) => Ok(listed),
             None => {
                 let this = self.clone();
-                self.patient(self.listing.join((), || async move { this.list().await })).await
+                self.patient(
+                    self.listing.join((), || async move { this.list().await }),
+                    self.settings.pull_wait,
+                )
+                .await
             }
         };
         let mut names = self.index.repositories()?;
@@ -275,9 +296,9 @@ impl Registry {
     }
 
     /// Waits for shared work for as long as a request may take.
-    async fn patient<T: Clone>(&self, flight: Flight<Result<T>>) -> Result<T> {
+    async fn patient<T: Clone>(&self, flight: Flight<Result<T>>, wait: Duration) -> Result<T> {
         let since = flight.since;
-        match tokio::time::timeout(self.settings.pull_wait, flight.wait()).await {
+        match tokio::time::timeout(wait, flight.wait()).await {
             Ok(Some(result)) => result,
             Ok(None) => Err(RegistryError::internal("the work for this request panicked")),
             Err(_elapsed) => {

@@ -93,7 +93,7 @@ impl Registry {
             }
         }
         // An unlinked file that is mapped keeps its space on the disk.
-        self.mapped.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.mapped.clear();
         let still_cached = self.index.cached()?;
         for digest in candidates.difference(&still_cached) {
             if let Err(error) = self.reader.cache.remove(digest) {

@@ -29,7 +29,12 @@ enum Freshness {
 
 impl Registry {
     /// The image that a tag leads to: from the index while that is fresh enough, else by evaluating and building.
-    pub(super) async fn by_tag(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Indexed> {
+    pub(super) async fn by_tag(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        tag: &Tag,
+        wait: Duration,
+    ) -> Result<Indexed> {
         let key = (repository.clone(), Some(tag.clone()));
         if let Some((row, image)) = self.known(repository, tag) {
             match self.freshness(&row) {
@@ -47,7 +52,7 @@ impl Registry {
             return Err(error);
         }
         let flight = self.update(repository, tag);
-        self.patient(flight).await
+        self.patient(flight, wait).await
     }
 
     /// What the index knows of a tag. A row that cannot be read is as good as none: it will be written again.
@@ -230,7 +235,7 @@ impl Registry {
         let current = match (self.evaluated.get(&key), self.failures.get(&key)) {
             (Some(evaluated), _) => Ok(evaluated),
             (None, Some(error)) => Err(error),
-            (None, None) => self.patient(self.evaluation(key.clone())).await,
+            (None, None) => self.patient(self.evaluation(key.clone()), self.settings.pull_wait).await,
         };
         match current {
             Ok(evaluated) => tags.extend(self.alias_tags(repository, &evaluated.resolution)),

@@ -3,5 +3,6 @@
 mod answers;
 mod connections;
 mod http2;
+mod log;
 mod shutdown;
 mod stub;

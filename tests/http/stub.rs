@@ -5,7 +5,7 @@ use forge_registry::{
     blob::{Blob, Mapping},
     http::{Api, Listener, ServerLimits, Service, route::RouteLimits, serve},
     oci::{Digest, Document, Reference, RepositoryName, Tag, media_type},
-    registry::{ManifestAnswer, Readiness, RegistryError},
+    registry::{ManifestAnswer, Patience, Readiness, RegistryError},
 };
 use std::{collections::HashMap, io::Write, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -56,6 +56,7 @@ impl Api for Stub {
         self: &Arc<Self>,
         repository: &RepositoryName,
         reference: &Reference,
+        patience: Patience,
     ) -> Result<ManifestAnswer, RegistryError> {
         let message = "building hello.drv failed\n last words".to_owned();
         match repository.as_str() {
@@ -63,6 +64,9 @@ impl Api for Stub {
             "buggy" => panic!("secret"),
             "slow" => {
                 tokio::time::sleep(Duration::from_millis(400)).await;
+                Ok(ManifestAnswer { documents: vec![oci(), docker()] })
+            }
+            "building" if patience == Patience::AsksOnce => {
                 Ok(ManifestAnswer { documents: vec![oci(), docker()] })
             }
             "building" => {

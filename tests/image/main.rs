@@ -1,4 +1,8 @@
 //! Images of every format, compression and degree of malice, read from a folder that plays the store.
 
 mod formats;
+mod hostile;
+mod layouts;
+mod places;
+mod properties;
 mod support;

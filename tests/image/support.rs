@@ -4,7 +4,7 @@ use forge_registry::{
     blob::{Cache, Source},
     image::{self, Image, ImageBlob, ImageError, Limits, Reader, Selection},
     nix::{StoreDir, StorePath},
-    oci::{Digest, Manifest},
+    oci::{Digest, Manifest, media_type},
 };
 use std::{
     fs::{self, File},
@@ -201,9 +201,20 @@ pub fn same(bytes: &[u8]) -> Vec<u8> {
     bytes.to_vec()
 }
 
+pub type Compress = fn(&[u8]) -> Vec<u8>;
+
 /// Every way in which an archive can be compressed.
-pub const COMPRESSIONS: [(&str, fn(&[u8]) -> Vec<u8>); 4] =
-    [("plain", same), ("gzip", gzip), ("zstd", zstd), ("xz", xz)];
+pub const COMPRESSIONS: [(&str, Compress); 4] = [("plain", same), ("gzip", gzip), ("zstd", zstd), ("xz", xz)];
+
+/// Checks that an archive is refused in these words, however it is compressed.
+pub fn refused_in_every_compression(archive: &[u8], expected: &[&str]) {
+    for (name, compress) in COMPRESSIONS {
+        let said = Host::new().refused(&compress(archive));
+        for expected in expected {
+            assert!(said.contains(expected), "{name}: {expected:?} is missing in: {said}");
+        }
+    }
+}
 
 /// A configuration with these diff IDs.
 pub fn config(diff_ids: &[Digest]) -> Vec<u8> {
@@ -240,4 +251,69 @@ pub fn docker_archive(layers: &[Vec<u8>]) -> Vec<u8> {
     }
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     tar.file(&config_name, &config).file("manifest.json", &manifest_json(&config_name, &names)).done()
+}
+
+/// The files of an OCI layout, written blob by blob.
+#[derive(Default, Clone)]
+pub struct Layout {
+    pub files: Vec<(String, Vec<u8>)>,
+    pub index: Vec<serde_json::Value>,
+}
+
+impl Layout {
+    pub fn blob(&mut self, media_type: &str, bytes: &[u8]) -> serde_json::Value {
+        let digest = Digest::of(bytes);
+        self.files.push((format!("blobs/sha256/{}", digest.hex()), bytes.to_vec()));
+        serde_json::json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
+    }
+
+    /// Adds a manifest of these layers: uncompressed bytes, as stored, and the media type.
+    pub fn image(
+        &mut self,
+        architecture: &str,
+        layers: &[(Vec<u8>, Vec<u8>, &str)],
+        docker: bool,
+    ) -> serde_json::Value {
+        let diff_ids: Vec<_> = layers.iter().map(|(plain, _, _)| Digest::of(plain)).collect();
+        let config = String::from_utf8(config(&diff_ids)).unwrap().replace("amd64", architecture);
+        let types = match docker {
+            true => [media_type::DOCKER_CONFIG, media_type::DOCKER_MANIFEST],
+            false => [media_type::OCI_CONFIG, media_type::OCI_MANIFEST],
+        };
+        let config = self.blob(types[0], config.as_bytes());
+        let layers: Vec<_> = layers.iter().map(|(_, stored, kind)| self.blob(kind, stored)).collect();
+        // Indented, so that nobody can mistake it for what the registry would have made of it.
+        let manifest = serde_json::to_vec_pretty(&serde_json::json!({
+            "schemaVersion": 2, "mediaType": types[1], "config": config, "layers": layers,
+        }));
+        self.blob(types[1], &manifest.unwrap())
+    }
+
+    pub fn index_blob(&mut self, manifests: &[serde_json::Value]) -> serde_json::Value {
+        let index = serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests,
+        });
+        self.blob(media_type::OCI_INDEX, &serde_json::to_vec_pretty(&index).unwrap())
+    }
+
+    /// All files, with an index of what has been put into `index`.
+    pub fn done(&self) -> Vec<(String, Vec<u8>)> {
+        let index = serde_json::json!({ "schemaVersion": 2, "manifests": self.index });
+        let mut files = self.files.clone();
+        files.sort();
+        files.dedup();
+        files.push(("index.json".into(), serde_json::to_vec(&index).unwrap()));
+        files.push(("oci-layout".into(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
+        files
+    }
+
+    pub fn archive(&self) -> Vec<u8> {
+        self.done().iter().fold(Tar::new(), |tar, (name, bytes)| tar.file(name, bytes)).done()
+    }
+
+    pub fn folder(&self, host: &Host, name: &str) -> StorePath {
+        let files = self.done();
+        let files: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        host.folder(name, &files)
+    }
 }
