@@ -64,3 +64,20 @@ fn containerd_pulls_by_digest_and_by_version() {
 fn containerd_fetches_no_layer_again_even_from_a_restarted_registry() {
     scenarios::no_layer_is_fetched_by_a_second_pull(&Containerd::start());
 }
+
+#[test]
+fn containerd_prints_the_end_of_the_log_of_a_failed_build() {
+    scenarios::the_end_of_the_log_of_a_failed_build_is_printed(&Containerd::start());
+}
+
+#[test]
+fn containerd_goes_on_where_a_download_broke() {
+    scenarios::a_broken_download_goes_on_where_it_broke(&Containerd::start());
+}
+
+/// Whatever a 404 says, see `docs/clients.md`.
+#[test]
+fn containerd_says_not_found_for_an_unknown_name() {
+    let printed = scenarios::misspelt(&Containerd::start());
+    assert!(printed.contains("/packages/helo:latest: not found"), "{printed}");
+}

@@ -78,3 +78,18 @@ fn docker_pulls_by_digest_and_by_version() {
 fn docker_fetches_no_layer_again_even_from_a_restarted_registry() {
     scenarios::no_layer_is_fetched_by_a_second_pull(&Docker::start());
 }
+
+#[test]
+fn docker_prints_the_end_of_the_log_of_a_failed_build() {
+    scenarios::the_end_of_the_log_of_a_failed_build_is_printed(&Docker::start());
+}
+
+#[test]
+fn docker_goes_on_where_a_download_broke() {
+    scenarios::a_broken_download_goes_on_where_it_broke(&Docker::start());
+}
+
+#[test]
+fn docker_prints_near_misses_of_an_unknown_name() {
+    scenarios::near_misses_are_printed(&Docker::start());
+}

@@ -4,10 +4,13 @@
 //! They need root, for the containers that they run; elsewhere `sudo` must work without a password.
 
 mod containerd;
+mod discovery;
 mod docker;
 mod podman;
+mod proxy;
 mod scenarios;
 mod skopeo;
+mod slow;
 
 use crate::support::{PATIENCE, eventually};
 use std::{

@@ -74,3 +74,18 @@ fn podman_pulls_by_digest_and_by_version() {
 fn podman_fetches_no_layer_again_even_from_a_restarted_registry() {
     scenarios::no_layer_is_fetched_by_a_second_pull(&Podman::new());
 }
+
+#[test]
+fn podman_prints_the_end_of_the_log_of_a_failed_build() {
+    scenarios::the_end_of_the_log_of_a_failed_build_is_printed(&Podman::new());
+}
+
+#[test]
+fn podman_goes_on_where_a_download_broke() {
+    scenarios::a_broken_download_goes_on_where_it_broke(&Podman::new());
+}
+
+#[test]
+fn podman_prints_near_misses_of_an_unknown_name() {
+    scenarios::near_misses_are_printed(&Podman::new());
+}

@@ -1,7 +1,8 @@
 //! What every client must be able to do.
 
-use super::Client;
+use super::{Client, proxy::Proxy};
 use crate::support::{Flake, Registry};
+use serde_json::Value;
 
 const GREETING: &str = "Hello from forge-registry";
 
@@ -62,14 +63,13 @@ pub fn no_layer_is_fetched_by_a_second_pull(client: &dyn Client) {
     let image = format!("{}/packages/hello-links:latest", registry.address);
     client.pull(&image).expect();
     let manifest = registry.manifest("packages/hello-links", "latest").json();
-    let layers =
-        || manifest["layers"].as_array().unwrap().iter().map(|layer| layer["digest"].as_str().unwrap());
+    let layers = manifest["layers"].as_array().unwrap();
+    let fetched = |registry: &Registry| -> Vec<usize> {
+        let line = |layer: &Value| format!("reference={}", layer["digest"]);
+        layers.iter().map(|layer| requests(registry, &["method=GET", &line(layer)])).collect()
+    };
     // Stopped, it has logged every request that it answered.
     registry.stop();
-    let fetched = |registry: &Registry| -> Vec<usize> {
-        let line = |layer| format!("method=GET path=\"/v2/packages/hello-links/blobs/{layer}\"");
-        layers().map(|layer| registry.logged(&line(layer))).collect()
-    };
     let (once, builds) = (fetched(&registry), registry.logged("building"));
     assert!(once.len() == 3 && once.iter().all(|times| *times > 0), "{once:?}\n{}", registry.log());
 
@@ -78,4 +78,54 @@ pub fn no_layer_is_fetched_by_a_second_pull(client: &dyn Client) {
     client.pull(&image).expect();
     registry.stop();
     assert_eq!((fetched(&registry), registry.logged("building")), (once, builds), "{}", registry.log());
+}
+
+/// How many requests were logged in whose line all of these stand.
+pub fn requests(registry: &Registry, parts: &[&str]) -> usize {
+    let log = registry.log();
+    let requests = log.lines().filter(|line| line.contains(" request request="));
+    requests.filter(|line| parts.iter().all(|part| line.contains(part))).count()
+}
+
+pub fn the_end_of_the_log_of_a_failed_build_is_printed(client: &dyn Client) {
+    let flake = Flake::new("");
+    let registry = Registry::start(&flake, &[]);
+    let outcome = client.pull(&format!("{}/packages/failing:latest", registry.address));
+    let printed = outcome.expect_failure();
+    for line in
+        ["hello.c:3:5: error: expected expression before return", "make: *** [Makefile:7: hello.o] Error 1"]
+    {
+        assert!(printed.contains(line), "{printed}");
+    }
+    assert_eq!(registry.logged("building"), 1, "{}", registry.log());
+}
+
+/// What is printed for a name that is nearly one.
+pub fn misspelt(client: &dyn Client) -> String {
+    let flake = Flake::new("");
+    let registry = Registry::start(&flake, &[]);
+    let outcome = client.pull(&format!("{}/packages/helo:latest", registry.address));
+    assert_eq!(registry.logged("building"), 0, "{}", registry.log());
+    outcome.expect_failure().to_owned()
+}
+
+pub fn near_misses_are_printed(client: &dyn Client) {
+    let printed = misspelt(client);
+    assert!(printed.contains("near misses: hello"), "{printed}");
+}
+
+pub fn a_broken_download_goes_on_where_it_broke(client: &dyn Client) {
+    let flake = Flake::new("largeMiB = 16;");
+    let mut registry = Registry::start(&flake, &[]);
+    let layer = registry.manifest("packages/large", "latest").json()["layers"][1].clone();
+    let size = layer["size"].as_u64().unwrap();
+    let proxy = Proxy::breaking_after(&registry.address, size / 2);
+    let image = format!("{}/packages/large:latest", proxy.address);
+    client.pull(&image).expect();
+    let printed = client.run(&image, &[]).expect().to_owned();
+    assert!(printed.contains("16777216"), "{printed}");
+    registry.stop();
+    let line = format!("reference={}", layer["digest"]);
+    assert_eq!(requests(&registry, &[&line, "status=206"]), 1, "{}", registry.log());
+    assert_eq!(requests(&registry, &[&line, "status=200"]), 1, "{}", registry.log());
 }

@@ -36,7 +36,8 @@ impl Skopeo {
 impl Client for Skopeo {
     fn pull(&self, image: &str) -> Outcome {
         let [from, to] = [format!("docker://{image}"), format!("oci:{}", self.layout(image))];
-        outcome("skopeo", ["copy", "--src-tls-verify=false", &from, &to])
+        // As they are: it would compress plain layers otherwise, and fetch them again each time.
+        outcome("skopeo", ["copy", "--preserve-digests", "--src-tls-verify=false", &from, &to])
     }
 
     fn run(&self, image: &str, command: &[&str]) -> Outcome {
@@ -74,6 +75,21 @@ fn skopeo_copies_by_digest_and_by_version() {
 #[test]
 fn skopeo_fetches_no_layer_again_even_from_a_restarted_registry() {
     scenarios::no_layer_is_fetched_by_a_second_pull(&Skopeo::new());
+}
+
+#[test]
+fn skopeo_prints_the_end_of_the_log_of_a_failed_build() {
+    scenarios::the_end_of_the_log_of_a_failed_build_is_printed(&Skopeo::new());
+}
+
+#[test]
+fn skopeo_goes_on_where_a_download_broke() {
+    scenarios::a_broken_download_goes_on_where_it_broke(&Skopeo::new());
+}
+
+#[test]
+fn skopeo_prints_near_misses_of_an_unknown_name() {
+    scenarios::near_misses_are_printed(&Skopeo::new());
 }
 
 #[test]
