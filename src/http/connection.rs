@@ -5,7 +5,7 @@ use super::{
     io::{Activity, Due, Flight, Watched},
     limits::ServerLimits,
     log::LoggedBody,
-    server::{Peer, Phase},
+    peer::Peer,
     service::Service,
 };
 use bytes::Bytes;
@@ -32,6 +32,17 @@ use tokio::{
 
 /// How long a client has to take leave of a connection that is being closed.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How far a server is on its way to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Serving.
+    Running,
+    /// No new connections or requests; what is in flight is finished.
+    Draining,
+    /// Whatever is left is cut off.
+    Cut,
+}
 
 /// What all connections of a server share.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //!
 //! Neither headers nor the query are ever logged, so that no password or token can be.
 
-use super::{body::Body, request_id::RequestId, route::Route, server::Peer};
+use super::{body::Body, peer::Peer, request_id::RequestId, route::Route};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
@@ -100,7 +100,7 @@ impl Drop for RequestLog {
                     reference = self.reference,
                     status = self.status.map(|s| s.as_u16()),
                     bytes = self.sent,
-                    ms = self.started.elapsed().as_secs_f64() * 1e3,
+                    ms = self.started.elapsed().as_micros() as f64 / 1e3,
                     http = ?self.version,
                     agent = self.agent,
                     outcome,

@@ -1,7 +1,13 @@
 //! Listeners, the connection limit, and the end.
 
-use super::{api::Api, connection::Shared, limits::ServerLimits, service::Service};
-use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use super::{
+    api::Api,
+    connection::{Phase, Shared},
+    limits::ServerLimits,
+    peer::Peer,
+    service::Service,
+};
+use std::{future::Future, io, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -14,32 +20,6 @@ use tokio::{
 pub enum Listener {
     /// Plain HTTP over TCP.
     Tcp(TcpListener),
-}
-
-/// Who is at the other end of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Peer {
-    /// An address and port.
-    Inet(SocketAddr),
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Inet(address) => address.fmt(f),
-        }
-    }
-}
-
-/// How far a server is on its way to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Serving.
-    Running,
-    /// No new connections or requests; what is in flight is finished.
-    Draining,
-    /// Whatever is left is cut off.
-    Cut,
 }
 
 impl Listener {

@@ -8,9 +8,9 @@ use super::{
     error::{self, Failure},
     list,
     log::{LoggedBody, RequestLog},
+    peer::Peer,
     request_id::{RequestId, RequestIds},
     route::{self, Route, RouteLimits},
-    server::Peer,
 };
 use crate::oci::{Reference, RepositoryName};
 use futures_util::FutureExt;

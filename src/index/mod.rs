@@ -7,7 +7,7 @@
 //! | `images` | [`ImageId`] | [`ImageRow`]: the store path, how to realise it again, its contents |
 //! | `contents` | digest, [`ImageId`] | [`Location`]: size, type, and where the bytes are in that image |
 //! | `members` | repository, NUL, [`ImageId`] | none: the image has been served under that name |
-//! | `used` | [`ImageId`] | when it was last asked for, in seconds since 1970 |
+//! | `used` | [`ImageId`] | when it was last asked for, in microseconds since 1970 |
 //!
 //! A digest can have several locations, one an image: when one image is dropped, the other still has the bytes.
 
@@ -189,12 +189,17 @@ impl Index {
         })
     }
 
-    /// Points tags of a repository at an image.
+    /// Points tags of a repository at images, those that are (still) in the index.
     pub fn put_tags(&self, repository: &RepositoryName, tags: &[(Tag, TagRow)]) -> Result<()> {
         self.write(|transaction| {
+            let images = transaction.open_table(IMAGES)?;
             let mut table = transaction.open_table(TAGS)?;
             let mut members = transaction.open_table(MEMBERS)?;
             for (tag, row) in tags {
+                // Retention may have been faster.
+                if images.get(row.image.as_bytes())?.is_none() {
+                    continue;
+                }
                 let key = rows::tag_key(repository, tag);
                 table.insert(&*key, &*rows::encode(&key, row))?;
                 members.insert(&*rows::member_key(repository, &row.image), ())?;
@@ -205,8 +210,13 @@ impl Index {
 
     /// Forgets a tag; its image stays until retention drops it.
     pub fn remove_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<()> {
+        // Most names that do not exist never did: they cost no flush to the disk.
+        let key = rows::tag_key(repository, tag);
+        if self.read()?.open_table(TAGS)?.get(&*key)?.is_none() {
+            return Ok(());
+        }
         self.write(|transaction| {
-            transaction.open_table(TAGS)?.remove(&*rows::tag_key(repository, tag))?;
+            transaction.open_table(TAGS)?.remove(&*key)?;
             Ok(())
         })
     }
@@ -243,7 +253,7 @@ impl Index {
         })
     }
 
-    /// All images and when each was last asked for, in seconds since 1970.
+    /// All images and when each was last asked for, in microseconds since 1970.
     pub fn usage(&self) -> Result<Vec<(ImageId, u64)>> {
         let transaction = self.read()?;
         let used = transaction.open_table(USED)?;

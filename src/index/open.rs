@@ -71,6 +71,17 @@ fn try_open(path: &Path) -> std::result::Result<Index, Refusal> {
     checked.unwrap_or_else(|_| Err(Refusal::Unusable("its pages make no sense".into())))
 }
 
+/// Whether all tables are there, each of its type: what readers take for granted.
+fn check_tables(db: &Database) -> Result<()> {
+    let transaction = db.begin_read()?;
+    for table in [TAGS, IMAGES, CONTENTS] {
+        transaction.open_table(table)?;
+    }
+    transaction.open_table(MEMBERS)?;
+    transaction.open_table(USED)?;
+    Ok(())
+}
+
 /// Reads the format, or writes it, and makes all tables, so that readers always find them.
 fn check_format(db: &Database) -> std::result::Result<(), Refusal> {
     let unusable = |error: redb::Error| Refusal::Unusable(error.to_string());
@@ -83,7 +94,7 @@ fn check_format(db: &Database) -> std::result::Result<(), Refusal> {
         }
     };
     match format {
-        Some(FORMAT) => return Ok(()),
+        Some(FORMAT) => return check_tables(db).map_err(|error| Refusal::Unusable(error.to_string())),
         Some(other) => {
             return Err(Refusal::Unusable(format!(
                 "it has format {other}, this version knows format {FORMAT}"

@@ -10,6 +10,9 @@ use std::{
 const TAIL_LINES: usize = 25;
 /// Bytes kept of one line: a builder can print megabytes without a line break.
 const MAX_LINE: usize = 1000;
+/// Bytes kept of a message, and of one line of it; Nix quotes the end of a log, whatever the length of its lines.
+const MAX_MESSAGE: usize = 64 << 10;
+const MAX_MESSAGE_LINE: usize = 2 * MAX_LINE;
 /// Activities remembered at a time; nix-daemon runs far fewer.
 const MAX_ACTIVITIES: usize = 10_000;
 
@@ -72,7 +75,7 @@ impl BuildLog {
                 }
             }
             Stderr::Error(error) => {
-                tracing::debug!(target: "forge_registry::build", "{}", strip_ansi(&error.msg));
+                tracing::debug!(target: "forge_registry::build", "{}", clean_message(&error.msg));
             }
         }
     }
@@ -104,12 +107,35 @@ fn short_name(path: &str) -> &str {
 
 fn clean(line: &str) -> String {
     let mut line = strip_ansi(line);
-    if line.len() > MAX_LINE {
-        let end = (0..=MAX_LINE).rev().find(|i| line.is_char_boundary(*i)).unwrap_or(0);
-        line.truncate(end);
-        line.push('…');
-    }
+    cut(&mut line, MAX_LINE);
     line
+}
+
+/// A message of Nix for people: without colours, and of bounded length, since it goes into answers and logs and is
+/// remembered.
+pub fn clean_message(text: &str) -> String {
+    let mut out = String::new();
+    for line in strip_ansi(text).lines() {
+        let mut line = line.to_owned();
+        cut(&mut line, MAX_MESSAGE_LINE);
+        out.push_str(&line);
+        out.push('\n');
+        if out.len() > MAX_MESSAGE {
+            break;
+        }
+    }
+    out.truncate(out.trim_end().len());
+    cut(&mut out, MAX_MESSAGE);
+    out
+}
+
+/// Cuts a text to `max` bytes, between characters, and marks that.
+fn cut(text: &mut String, max: usize) {
+    if text.len() > max {
+        let end = (0..=max).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
 }
 
 /// Removes terminal escape sequences (ECMA-48) and control characters other than line breaks and tabs. Of a line
@@ -176,5 +202,8 @@ mod tests {
     fn an_endless_line_is_cut_between_characters() {
         let line = clean(&"ä".repeat(5000));
         assert!(line.len() <= MAX_LINE + '…'.len_utf8());
+        let message = clean_message(&format!("reason:\n> {}\nend\n", "ä".repeat(5000)));
+        assert!(message.len() < 3 * MAX_LINE && message.ends_with("…\nend"), "{message}");
+        assert!(clean_message(&"ä\n".repeat(100_000)).len() <= MAX_MESSAGE + '…'.len_utf8());
     }
 }

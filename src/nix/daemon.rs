@@ -1,6 +1,6 @@
 //! nix-daemon: realising derivations, path queries and roots over its Unix socket (the worker protocol).
 
-use super::{BuildLog, StoreDir, StorePath, strip_ansi};
+use super::{BuildLog, StoreDir, StorePath, clean_message};
 use nix_daemon::{
     BuildMode, BuildResult, BuildResultStatus, ClientSettings, Progress, Store, Verbosity, nix::DaemonStore,
 };
@@ -236,7 +236,7 @@ impl NixDaemon {
                 Err(BuildError::TimedOut { limit: self.build.timeout, log_tail: log.into_tail() })
             }
             Some(result) => {
-                let reason = match strip_ansi(&result.error_msg) {
+                let reason = match clean_message(&result.error_msg) {
                     empty if empty.is_empty() => format!("the build ended with {:?}", result.status),
                     reason => reason,
                 };
@@ -327,7 +327,7 @@ impl NixDaemon {
 
     fn error(&self, error: nix_daemon::Error) -> DaemonError {
         match error {
-            nix_daemon::Error::NixError(error) => DaemonError::Nix(strip_ansi(&error.msg)),
+            nix_daemon::Error::NixError(error) => DaemonError::Nix(clean_message(&error.msg)),
             error if is_eof(&error) => {
                 self.unavailable("the connection was closed in the middle of an answer".into())
             }

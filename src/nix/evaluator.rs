@@ -14,7 +14,7 @@
 //! An expression is a function from `nix/eval/`, compiled into this binary, applied to one JSON string literal.
 //! Nothing else is ever spliced into Nix code.
 
-use super::strip_ansi;
+use super::{clean_message, strip_ansi};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     io,
@@ -133,22 +133,26 @@ impl Evaluator {
                     None => {}
                 }
             } else if !line.trim().is_empty() {
-                tracing::debug!(target: "forge_registry::evaluation", "{line}");
+                tracing::debug!(target: "forge_registry::evaluation", "{}", clean_message(line));
                 stray = line;
             }
             if let Some(message) = message.and_then(|m| serde_json::from_str::<LogMessage>(m).ok()) {
                 if message.action == "msg" && message.level == 0 {
                     errors.push(strip_ansi(message.raw_msg.as_deref().unwrap_or(&message.msg)));
                 } else if !message.msg.is_empty() {
-                    tracing::debug!(target: "forge_registry::evaluation", "{}", strip_ansi(&message.msg));
+                    tracing::debug!(target: "forge_registry::evaluation", "{}", clean_message(&message.msg));
                 }
             }
         }
         match value {
             Some(value) => Ok(value),
-            None if !errors.is_empty() => Err(EvaluatorError::Failed(errors.join("\n").trim().to_owned())),
+            None if !errors.is_empty() => {
+                Err(EvaluatorError::Failed(clean_message(errors.join("\n").trim())))
+            }
             None if stray.is_empty() => Err(self.answer("it closed the connection without an answer".into())),
-            None => Err(self.answer(format!("it gave no value; its last line was: {}", strip_ansi(stray)))),
+            None => {
+                Err(self.answer(format!("it gave no value; its last line was: {}", clean_message(stray))))
+            }
         }
     }
 

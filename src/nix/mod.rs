@@ -6,7 +6,7 @@ mod evaluator;
 mod gc_roots;
 mod store_path;
 
-pub use build_log::{BuildLog, strip_ansi};
+pub use build_log::{BuildLog, clean_message, strip_ansi};
 pub use daemon::{BuildError, BuildSettings, Buildable, DaemonError, NixDaemon, Realised};
 pub use evaluator::{Evaluator, EvaluatorError};
 pub use gc_roots::{GcRootError, GcRoots};

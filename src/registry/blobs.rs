@@ -3,7 +3,7 @@
 
 use super::{
     Registry, RegistryError, Result,
-    images::{blocking, landed},
+    images::{blocking, document, landed},
     tags,
 };
 use crate::{
@@ -13,6 +13,9 @@ use crate::{
     oci::{Digest, Document, RepositoryName, Tag},
 };
 use std::{fs::File, io, os::unix::fs::OpenOptionsExt, path::PathBuf, sync::Arc};
+
+/// Tags that are evaluated to find the way to an image whose derivation is gone.
+const MAX_TAGS_TRIED: usize = 4;
 
 /// Why a location does not give its bytes.
 #[derive(Debug)]
@@ -24,14 +27,6 @@ enum Absent {
 }
 
 impl Registry {
-    /// One of an image's documents.
-    pub(super) fn document(&self, digest: &Digest, image: &ImageId) -> Result<Document> {
-        let location = self.index.location(digest, image)?;
-        document(*digest, location).ok_or_else(|| {
-            RegistryError::internal(format!("the index has image {image:?}, but not its manifest"))
-        })
-    }
-
     /// The manifest of this digest, if an image of this repository has it.
     pub(super) fn document_in(
         &self,
@@ -55,46 +50,20 @@ impl Registry {
             return Ok(blob);
         }
         for (image, _) in &locations {
-            let (this, key) = (self.clone(), (*image, *digest));
-            let flight = self.restoring.join(key, || async move { this.restore(key.0, &key.1).await });
-            match self.patient(flight, self.settings.pull_wait).await {
-                Ok(()) => {}
-                // The derivation was collected too. Perhaps the names that led to it still do, by evaluating again.
-                Err(RegistryError::ManifestUnknown { message }) => {
-                    tracing::warn!(%repository, %digest, "{message}");
-                    self.begin_again(repository, *image).await?;
-                }
-                Err(error) => return Err(error),
-            }
+            let (this, name, key) = (self.clone(), repository.clone(), (*image, *digest));
+            let restore = || async move { this.restore(&name, key.0, &key.1).await };
+            self.patient(self.restoring.join(key, restore), self.settings.pull_wait).await?;
             let locations = self.index.locations(repository, digest)?;
             if let Some(blob) = self.first_present(digest, &locations).await? {
                 return Ok(blob);
             }
-        }
-        Err(unknown())
-    }
-
-    /// Forgets an image that cannot be made again from what the index knows, and asks anew what its tags mean.
-    async fn begin_again(self: &Arc<Self>, repository: &RepositoryName, image: ImageId) -> Result<()> {
-        let mut tags: Vec<Tag> = self
-            .index
-            .tags(repository)?
-            .into_iter()
-            .filter_map(|(tag, row)| (row.image == image).then_some(tag))
-            .collect();
-        if tags.is_empty() {
-            tags.push(tags::latest());
-        }
-        let this = self.clone();
-        blocking(move || this.drop_images([image].into())).await?;
-        for tag in tags {
-            self.forget_evaluations(repository, &tag);
-            match self.by_tag(repository, &tag, self.settings.pull_wait).await {
-                Ok(_) | Err(RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. }) => {}
-                Err(error) => return Err(error),
+            // Nothing can make it again. An image that was built anew, and now has other blobs, stays.
+            if locations.iter().any(|(id, _)| id == image) {
+                let (this, image) = (self.clone(), *image);
+                blocking(move || this.drop_images([image].into())).await?;
             }
         }
-        Ok(())
+        Err(unknown())
     }
 
     async fn first_present(
@@ -172,10 +141,22 @@ impl Registry {
     }
 
     /// Makes a digest of an image available again: realises the store path, and reads it again.
-    async fn restore(self: &Arc<Self>, id: ImageId, digest: &Digest) -> Result<()> {
+    async fn restore(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        id: ImageId,
+        digest: &Digest,
+    ) -> Result<()> {
         let Some(row) = self.index.image(&id)? else { return Ok(()) };
         tracing::info!(object = %row.object, %digest, "making a blob available again");
-        let realised = self.realise(&row.buildable, Some(&row.object)).await?;
+        let realised = match self.realise(&row.buildable, Some(&row.object)).await {
+            // The derivation is gone as well; perhaps the source still leads to it.
+            Err(RegistryError::ManifestUnknown { message }) => {
+                tracing::info!(%repository, %digest, "{message}; asking what the name means now");
+                return self.restore_by_name(repository, id).await;
+            }
+            realised => realised?,
+        };
         let evicted = self.index.location(digest, &id)?.filter(|location| location.source == Source::Cache);
         if let Some(Location { size, .. }) = evicted
             && realised.path == row.object
@@ -189,18 +170,28 @@ impl Registry {
                     result => Ok(result.map(|()| true)?),
                 });
             if again.await? {
-                return Ok(());
+                // Whoever collected the path may have removed its root.
+                return Ok(self.roots.add(&self.daemon, &id.file_name(), &row.object).await?);
             }
         }
         landed(self.index_flight(realised, &row.buildable, &row.selection)).await.map(drop)
     }
-}
 
-fn document(digest: Digest, location: Option<Location>) -> Option<Document> {
-    match location? {
-        Location { media_type: Some(media_type), source: Source::Inline(bytes), .. } => {
-            Some(Document { media_type, digest, bytes })
+    /// Evaluates the tags that led to the image, and realises what they lead to now, until it is this image.
+    async fn restore_by_name(self: &Arc<Self>, repository: &RepositoryName, id: ImageId) -> Result<()> {
+        let tags = self.index.tags(repository)?.into_iter();
+        let mut tags: Vec<Tag> = tags.filter(|(_, row)| row.image == id).map(|(tag, _)| tag).collect();
+        if tags.is_empty() {
+            tags.push(tags::latest());
         }
-        _ => None,
+        tags.truncate(MAX_TAGS_TRIED);
+        for tag in tags {
+            match self.find_anew(repository, &tag).await {
+                Ok(image) if image.id == id => break,
+                Ok(_) | Err(RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }

@@ -126,7 +126,10 @@ impl RegistryError {
 /// Nix's message quotes the end of the log itself when it can; then that is enough.
 fn failure(name: &str, reason: &str, log_tail: &[String]) -> String {
     let reason = reason.trim().trim_start_matches("error:").trim_start();
-    let quoted = log_tail.last().is_none_or(|line| line.trim().is_empty() || reason.contains(line.trim()));
+    let quoted = log_tail.last().is_none_or(|line| {
+        let line = line.trim_end_matches('…').trim();
+        line.is_empty() || reason.contains(line)
+    });
     if quoted {
         format!("the build of {name} failed: {reason}")
     } else {

@@ -1,39 +1,34 @@
 //! From a derivation to an image in the index: realise, recognise, root, write down.
 
-use super::{Flight, Registry, RegistryError, Result, now};
+use super::{Flight, Registry, RegistryError, Result, used_now};
 use crate::{
     image::{self, Image, Selection},
-    index::{ImageId, ImageRow, Location},
+    index::{ImageId, ImageRow, IndexError, Location},
     nix::{BuildError, Buildable, Realised, StorePath},
     oci::{Digest, Document},
     resolve::Resolution,
 };
 use std::{collections::HashMap, sync::Arc};
 
-/// An image in the index.
-#[derive(Debug, Clone, Copy)]
+/// An image that is, or was a moment ago, in the index.
+#[derive(Debug, Clone)]
 pub(super) struct Indexed {
     pub(super) id: ImageId,
-    pub(super) oci: Digest,
-    pub(super) docker: Digest,
-}
-
-impl Indexed {
-    pub(super) fn new(id: ImageId, row: &ImageRow) -> Self {
-        Self { id, oci: row.oci, docker: row.docker }
-    }
+    /// What its tags lead to, the OCI form first. Held here, so that retention cannot take them away meanwhile.
+    pub(super) documents: Arc<[Document; 2]>,
 }
 
 impl Registry {
-    /// The image of a resolution: known, or realised and indexed.
-    pub(super) async fn image_of(self: &Arc<Self>, resolution: &Resolution) -> Result<Indexed> {
+    /// The image of a resolution: known, or realised and indexed. `anew` if what is known of it is of no use.
+    pub(super) async fn image_of(self: &Arc<Self>, resolution: &Resolution, anew: bool) -> Result<Indexed> {
         if let Some(path) = &resolution.expected
+            && !anew
             && let Some(image) = self.indexed(path, &resolution.selection)
         {
             return Ok(image);
         }
         let realised = self.realise(&resolution.buildable, resolution.expected.as_ref()).await?;
-        if let Some(image) = self.indexed(&realised.path, &resolution.selection) {
+        if !anew && let Some(image) = self.indexed(&realised.path, &resolution.selection) {
             return Ok(image);
         }
         landed(self.index_flight(realised, &resolution.buildable, &resolution.selection)).await
@@ -41,13 +36,18 @@ impl Registry {
 
     fn indexed(&self, object: &StorePath, selection: &Selection) -> Option<Indexed> {
         let id = ImageId::of(object, selection);
-        match self.index.image(&id) {
-            Ok(row) => row.map(|row| Indexed::new(id, &row)),
-            Err(error) => {
-                tracing::warn!(%object, "{error}");
-                None
-            }
-        }
+        self.in_index(id).unwrap_or_else(|error| {
+            tracing::warn!(%object, "{error}");
+            None
+        })
+    }
+
+    /// What the index has of an image; nothing if anything is missing, since then it is to be read again.
+    pub(super) fn in_index(&self, id: ImageId) -> Result<Option<Indexed>, IndexError> {
+        let Some(row) = self.index.image(&id)? else { return Ok(None) };
+        let oci = document(row.oci, self.index.location(&row.oci, &id)?);
+        let docker = document(row.docker, self.index.location(&row.docker, &id)?);
+        Ok(oci.zip(docker).map(|(oci, docker)| Indexed { id, documents: Arc::new([oci, docker]) }))
     }
 
     /// Realises something, sharing the work with whoever wants the same. The store path is protected from collection
@@ -95,13 +95,14 @@ impl Registry {
                 let (this, object, selection) = (this.clone(), realised.path.clone(), selection.clone());
                 blocking(move || Ok(image::read(&this.reader, &object, &selection)?)).await?
             };
+            let indexed = Indexed { id, documents: Arc::new([image.oci.clone(), image.docker.clone()]) };
             // The root first: a row always points at something rooted.
+            let _changing = this.changing.read().await;
             this.roots.add(&this.daemon, &id.file_name(), &realised.path).await?;
             let (row, contents) = rows(image, realised.path.clone(), selection, buildable);
-            let indexed = Indexed::new(id, &row);
             let registry = this.clone();
-            blocking(move || Ok(registry.index.put_image(&id, &row, &contents, now())?)).await?;
-            tracing::info!(object = %realised.path, digest = %indexed.oci, "indexed");
+            blocking(move || Ok(registry.index.put_image(&id, &row, &contents, used_now())?)).await?;
+            tracing::info!(object = %realised.path, digest = %indexed.documents[0].digest, "indexed");
             this.enforce_retention_soon();
             Ok(indexed)
         })
@@ -118,6 +119,16 @@ pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(RegistryError::internal(panic)))
+}
+
+/// What a location says, if it is that of a document.
+pub(super) fn document(digest: Digest, location: Option<Location>) -> Option<Document> {
+    match location? {
+        Location { media_type: Some(media_type), source: crate::blob::Source::Inline(bytes), .. } => {
+            Some(Document { media_type, digest, bytes })
+        }
+        _ => None,
+    }
 }
 
 fn rows(

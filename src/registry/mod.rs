@@ -43,7 +43,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tags::Evaluated;
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, Semaphore};
 
 type Result<T, E = RegistryError> = std::result::Result<T, E>;
 
@@ -106,6 +106,8 @@ pub struct Registry {
     listed: Memory<(), Arc<Vec<RepositoryName>>>,
     mapped: Mappings,
     used: Mutex<HashMap<ImageId, u64>>,
+    /// Held by whoever adds a root and a row, and alone by whoever removes both.
+    changing: RwLock<()>,
 }
 
 /// What a client does when it is asked to come back later.
@@ -197,6 +199,7 @@ impl Registry {
             listed: Memory::new(NonZeroUsize::MIN),
             mapped: Mappings::new(settings.max_mapped_files),
             used: Mutex::default(),
+            changing: RwLock::default(),
             settings,
         };
         registry.sweep()?;
@@ -218,11 +221,7 @@ impl Registry {
             Reference::Tag(tag) => {
                 let image = self.by_tag(repository, tag, wait).await?;
                 self.touch(image.id);
-                let documents = [image.oci, image.docker]
-                    .into_iter()
-                    .map(|digest| self.document(&digest, &image.id))
-                    .collect::<Result<_>>()?;
-                Ok(ManifestAnswer { documents })
+                Ok(ManifestAnswer { documents: image.documents.to_vec() })
             }
             Reference::Digest(digest) => {
                 let document = match self.document_in(repository, digest)? {
@@ -332,6 +331,11 @@ impl Registry {
             retry_after: Duration::from_secs(30),
         }
     }
+}
+
+/// Microseconds since 1970: finer than images can follow upon each other, so that the least recently used is known.
+fn used_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
 /// Seconds since 1970.

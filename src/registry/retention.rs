@@ -1,6 +1,6 @@
 //! Retention: images that nobody asked for lately are dropped, rows and GC root together.
 
-use super::{Registry, Result, StateError, images::blocking, now};
+use super::{Registry, Result, StateError, images::blocking, used_now};
 use crate::index::{ImageId, IndexError};
 use std::{
     collections::{HashMap, HashSet},
@@ -24,7 +24,7 @@ pub struct Retention {
 impl Registry {
     /// Remembers that an image was asked for; written down by the next maintenance.
     pub(super) fn touch(&self, image: ImageId) {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(image, now());
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(image, used_now());
     }
 
     /// Runs for as long as the registry does: writes down last uses and drops what retention says.
@@ -61,10 +61,11 @@ impl Registry {
 
     fn enforce_retention(&self) -> Result<()> {
         self.flush();
+        let _alone = self.changing.blocking_write();
         let Retention { max_age, max_images } = self.settings.retention;
         let mut images = self.index.usage()?;
         images.sort_by_key(|(_, used)| std::cmp::Reverse(*used));
-        let oldest = now().saturating_sub(max_age.as_secs());
+        let oldest = used_now().saturating_sub(max_age.as_micros() as u64);
         let drop: HashSet<ImageId> = images
             .into_iter()
             .enumerate()
@@ -73,13 +74,19 @@ impl Registry {
             .collect();
         if !drop.is_empty() {
             tracing::info!(images = drop.len(), "dropping images that nobody asked for lately");
-            self.drop_images(drop)?;
+            self.drop_alone(drop)?;
         }
         Ok(())
     }
 
-    /// Drops images: rows first, so that nothing points at what is about to lose its root.
+    /// Drops images. Blocks.
     pub(super) fn drop_images(&self, images: HashSet<ImageId>) -> Result<()> {
+        let _alone = self.changing.blocking_write();
+        self.drop_alone(images)
+    }
+
+    /// Rows first, so that nothing points at what is about to lose its root.
+    fn drop_alone(&self, images: HashSet<ImageId>) -> Result<()> {
         let mut candidates = HashSet::new();
         for id in &images {
             if let Ok(Some(row)) = self.index.image(id) {

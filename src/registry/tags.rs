@@ -59,8 +59,7 @@ impl Registry {
     fn known(&self, repository: &RepositoryName, tag: &Tag) -> Option<(TagRow, Indexed)> {
         let read = || {
             let Some(row) = self.index.tag(repository, tag)? else { return Ok(None) };
-            let image = self.index.image(&row.image)?;
-            Ok(image.map(|image| (row.clone(), Indexed::new(row.image, &image))))
+            Ok(self.in_index(row.image)?.map(|image| (row, image)))
         };
         read().unwrap_or_else(|error: crate::index::IndexError| {
             tracing::warn!(%repository, %tag, "{error}");
@@ -99,7 +98,8 @@ impl Registry {
         use RegistryError as E;
         let duration = match error {
             E::NameUnknown { .. } | E::ManifestUnknown { .. } | E::NameInvalid { .. } => {
-                if let Err(error) = self.forget_tag(&repository, &tag).await {
+                let (this, key) = (self.clone(), (repository.clone(), tag.clone()));
+                if let Err(error) = blocking(move || Ok(this.index.remove_tag(&key.0, &key.1)?)).await {
                     tracing::warn!(%repository, %tag, "{error}");
                 }
                 self.settings.unknown_ttl
@@ -122,32 +122,35 @@ impl Registry {
         self.failures.put((repository, Some(tag)), error.clone(), duration);
     }
 
-    /// Has the next request for the tag evaluate, however recent the last evaluation is.
-    pub(super) fn forget_evaluations(&self, repository: &RepositoryName, tag: &Tag) {
+    async fn find(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Indexed> {
+        let evaluated = self.resolve_tag(repository, tag).await?;
+        match self.image_of(&evaluated.resolution, false).await {
+            // The derivation was only written by the evaluation, and has been collected since.
+            Err(RegistryError::ManifestUnknown { .. }) => self.find_anew(repository, tag).await,
+            image => self.found(repository, tag, &evaluated, image?).await,
+        }
+    }
+
+    /// The same, whatever is known of the name and its image.
+    pub(super) async fn find_anew(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Indexed> {
         self.evaluated.remove(&(repository.clone(), None));
         self.evaluated.remove(&(repository.clone(), Some(tag.clone())));
+        let evaluated = self.resolve_tag(repository, tag).await?;
+        let image = self.image_of(&evaluated.resolution, true).await?;
+        self.found(repository, tag, &evaluated, image).await
     }
 
-    /// Forgets what a tag led to. Writes only if there is something to forget: anybody can ask for names that never were.
-    pub(super) async fn forget_tag(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<()> {
-        if let Ok(None) = self.index.tag(repository, tag) {
-            return Ok(());
-        }
-        let (this, repository, tag) = (self.clone(), repository.clone(), tag.clone());
-        blocking(move || Ok(this.index.remove_tag(&repository, &tag)?)).await
-    }
-
-    async fn find(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Indexed> {
-        let mut evaluated = self.resolve_tag(repository, tag).await?;
-        let image = match self.image_of(&evaluated.resolution).await {
-            // The derivation was only written by the evaluation, and has been collected since.
-            Err(RegistryError::ManifestUnknown { .. }) => {
-                self.forget_evaluations(repository, tag);
-                evaluated = self.resolve_tag(repository, tag).await?;
-                self.image_of(&evaluated.resolution).await?
-            }
-            result => result?,
-        };
+    async fn found(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        tag: &Tag,
+        evaluated: &Evaluated,
+        image: Indexed,
+    ) -> Result<Indexed> {
         let aliases = evaluated.resolution.tags.iter().map(Tag::to_string).collect();
         let row = TagRow { image: image.id, resolved_at: evaluated.at, aliases };
         let (this, repository, tags) = (self.clone(), repository.clone(), [(tag.clone(), row)]);

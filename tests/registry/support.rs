@@ -68,6 +68,47 @@ impl Flake {
         fs::rename(new, self.dir.path().join("flake.nix")).unwrap();
     }
 
+    /// A flake whose package `name` has a `.image` that is built by the shell script `script`, for each of them. In the
+    /// script, `$hello` is an example image, `$nonce` is new, and busybox's commands are on the PATH.
+    pub fn of_scripts(scripts: &[(&str, &str)]) -> Self {
+        let derivations: Vec<_> = scripts.iter().map(|(name, script)| (*name, *script, "")).collect();
+        Self::of_derivations(&derivations)
+    }
+
+    /// The same, with further attributes of each derivation.
+    pub fn of_derivations(derivations: &[(&str, &str, &str)]) -> Self {
+        let flake = Self { dir: tempfile::tempdir().unwrap() };
+        flake.write_derivations(derivations);
+        flake
+    }
+
+    pub fn write_derivations(&self, derivations: &[(&str, &str, &str)]) {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+        let examples = examples.display();
+        let mut packages = String::new();
+        for (name, script, attributes) in derivations {
+            let script = serde_json::to_string(script).unwrap().replace('$', "\\$");
+            packages += &format!(
+                "\"{name}\" = {{ type = \"derivation\"; image = make \"{name}\" {script} {{ {attributes} }}; }};\n"
+            );
+        }
+        self.write_text(&format!(
+            r#"{{ outputs = _: let
+                nonce = "{}";
+                busybox = import {examples}/busybox.nix;
+                example = import {examples} {{ system = "x86_64-linux"; }};
+                hello = example.packages.hello-plain.image;
+                make = name: script: attributes: derivation ({{
+                  inherit name nonce hello;
+                  system = "x86_64-linux";
+                  builder = "${{busybox}}/busybox";
+                  args = [ "sh" "-c" "mkdir c; ${{busybox}}/busybox --install -s $PWD/c; PATH=$PWD/c; ${{script}}" ];
+                }} // attributes);
+              in {{ packages.x86_64-linux = {{ {packages} }}; }}; }}"#,
+            nonce()
+        ));
+    }
+
     pub fn reference(&self) -> String {
         format!("path:{}", self.dir.path().display())
     }
@@ -137,6 +178,13 @@ impl Registry {
         }
     }
 
+    /// Runs the program until it ends by itself; what it printed, and how it ended.
+    pub fn run_to_its_end(&self, arguments: &[&str]) -> (String, Option<i32>) {
+        let output = self.command(arguments).stdin(Stdio::null()).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap();
+        (text, output.status.code())
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
@@ -151,6 +199,11 @@ impl Registry {
     /// SIGTERM, and how it ended.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(15);
+        self.wait()
+    }
+
+    /// How it ends, once it does.
+    pub fn wait(&mut self) -> ExitStatus {
         self.child.take().unwrap().wait().unwrap()
     }
 
@@ -261,12 +314,27 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
+    /// Asserts that this is an error of the given status and code, and gives its message.
+    #[track_caller]
+    pub fn is_error(&self, status: u16, code: &str) -> String {
+        let (found, message) = self.error();
+        assert_eq!((self.status, found.as_str()), (status, code), "{message}");
+        message
+    }
+
     /// The code and message of an OCI error body.
     pub fn error(&self) -> (String, String) {
         assert_eq!(self.header("content-type"), "application/json", "{}", self.text());
         let error = &self.json()["errors"][0];
         (error["code"].as_str().unwrap().into(), error["message"].as_str().unwrap().into())
     }
+}
+
+/// The digests of a manifest's layers, the first first.
+pub fn layers(manifest: &Answer) -> Vec<String> {
+    let manifest = manifest.json();
+    let layers = manifest["layers"].as_array().unwrap();
+    layers.iter().map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect()
 }
 
 pub fn sha256(bytes: &[u8]) -> String {
