@@ -1,0 +1,95 @@
+//! docker, with a dockerd of its own.
+
+use super::{Client, Daemon, Folder, Outcome, outcome, scenarios};
+
+pub struct Docker {
+    socket: String,
+    _daemon: Daemon,
+    _dir: Folder,
+}
+
+impl Docker {
+    pub fn start() -> Self {
+        let dir = Folder::new();
+        let socket = format!("unix://{}", dir.join("docker.sock"));
+        let settings = dir.join("daemon.json");
+        std::fs::write(&settings, "{}").unwrap();
+        let [data, state, pid] = ["data", "exec", "pid"].map(|name| dir.join(name));
+        let arguments = [
+            "--config-file",
+            &settings,
+            "--data-root",
+            &data,
+            "--exec-root",
+            &state,
+            "--pidfile",
+            &pid,
+            "--host",
+            &socket,
+            // The machine's network and file system stay as they are.
+            "--iptables=false",
+            "--ip6tables=false",
+            "--bridge=none",
+            "--storage-driver=vfs",
+        ];
+        let daemon = Daemon::start(&dir.path().join("dockerd.log"), "dockerd", arguments)
+            .until(|| outcome("docker", ["--host", &socket, "version"]));
+        Self { socket, _daemon: daemon, _dir: dir }
+    }
+
+    pub fn docker(&self, arguments: &[&str]) -> Outcome {
+        outcome("docker", ["--host", &self.socket].into_iter().chain(arguments.iter().copied()))
+    }
+}
+
+impl Client for Docker {
+    fn pull(&self, image: &str) -> Outcome {
+        self.docker(&["pull", image])
+    }
+
+    fn run(&self, image: &str, command: &[&str]) -> Outcome {
+        let mut arguments = vec!["run", "--rm", "--network=none"];
+        if let Some((program, rest)) = command.split_first() {
+            arguments.extend(["--entrypoint", program, image]);
+            arguments.extend(rest);
+        } else {
+            arguments.push(image);
+        }
+        self.docker(&arguments)
+    }
+}
+
+#[test]
+fn docker_runs_an_image_of_every_format() {
+    scenarios::an_image_of_every_format_runs(&Docker::start());
+}
+
+#[test]
+fn docker_runs_a_container_of_an_application() {
+    scenarios::a_container_of_an_application_runs(&Docker::start());
+}
+
+#[test]
+fn docker_pulls_by_digest_and_by_version() {
+    scenarios::the_same_image_by_digest_and_by_version(&Docker::start());
+}
+
+#[test]
+fn docker_fetches_no_layer_again_even_from_a_restarted_registry() {
+    scenarios::no_layer_is_fetched_by_a_second_pull(&Docker::start());
+}
+
+#[test]
+fn docker_prints_the_end_of_the_log_of_a_failed_build() {
+    scenarios::the_end_of_the_log_of_a_failed_build_is_printed(&Docker::start());
+}
+
+#[test]
+fn docker_goes_on_where_a_download_broke() {
+    scenarios::a_broken_download_goes_on_where_it_broke(&Docker::start());
+}
+
+#[test]
+fn docker_prints_near_misses_of_an_unknown_name() {
+    scenarios::near_misses_are_printed(&Docker::start());
+}

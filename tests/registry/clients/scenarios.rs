@@ -1,0 +1,131 @@
+//! What every client must be able to do.
+
+use super::{Client, proxy::Proxy};
+use crate::support::{Flake, Registry};
+use serde_json::Value;
+
+const GREETING: &str = "Hello from forge-registry";
+
+/// Pulls an image and runs it.
+fn pull_and_run(client: &dyn Client, image: &str, command: &[&str]) -> String {
+    client.pull(image).expect();
+    client.run(image, command).expect().to_owned()
+}
+
+pub fn an_image_of_every_format_runs(client: &dyn Client) {
+    let flake = Flake::new("");
+    let registry = Registry::start(&flake, &[]);
+    for (name, prints) in [
+        ("packages/hello", GREETING),
+        ("packages/hello-plain", GREETING),
+        ("packages/hello-zstd", GREETING),
+        ("packages/hello-xz", GREETING),
+        ("packages/hello-flat", GREETING),
+        ("packages/hello-oci", GREETING),
+        ("packages/hello-oci-plain", GREETING),
+        ("packages/hello-oci-archive-gzip", GREETING),
+        ("packages/python3.12", "Hello from python3.12"),
+        ("packages/nested.inner.tool", "Hello from tool"),
+        ("hello", GREETING),
+    ] {
+        let printed = pull_and_run(client, &format!("{}/{name}:latest", registry.address), &[]);
+        assert!(printed.contains(prints), "{name}: {printed}");
+    }
+}
+
+pub fn a_container_of_an_application_runs(client: &dyn Client) {
+    let flake = Flake::new("");
+    let registry = Registry::start(&flake, &[]);
+    let image = |name: &str| format!("{}/applications/demo/{name}:latest", registry.address);
+    let printed = pull_and_run(client, &image("web"), &["/bin/busybox", "cat", "/www/index.html"]);
+    assert!(printed.contains("Hello from the demo"), "{printed}");
+    let printed = pull_and_run(client, &image("db"), &["/bin/busybox", "sh", "-c", "echo $DATA of $(id -u)"]);
+    assert!(printed.contains("/var/lib/db of 1000"), "{printed}");
+}
+
+pub fn the_same_image_by_digest_and_by_version(client: &dyn Client) {
+    let flake = Flake::new("");
+    let registry = Registry::start(&flake, &[]);
+    let name = format!("{}/packages/hello", registry.address);
+    let digest = registry.manifest("packages/hello", "latest").header("docker-content-digest").to_owned();
+    let builds = registry.logged("building");
+    // The package's version, the archive's own tag, and the digest.
+    for image in [format!("{name}:1.0.0"), format!("{name}:stable"), format!("{name}@{digest}")] {
+        let printed = pull_and_run(client, &image, &[]);
+        assert!(printed.contains(GREETING), "{image}: {printed}");
+    }
+    assert_eq!(registry.logged("building"), builds);
+}
+
+pub fn no_layer_is_fetched_by_a_second_pull(client: &dyn Client) {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[]);
+    let image = format!("{}/packages/hello-links:latest", registry.address);
+    client.pull(&image).expect();
+    let manifest = registry.manifest("packages/hello-links", "latest").json();
+    let layers = manifest["layers"].as_array().unwrap();
+    let fetched = |registry: &Registry| -> Vec<usize> {
+        let line = |layer: &Value| format!("reference={}", layer["digest"]);
+        layers.iter().map(|layer| requests(registry, &["method=GET", &line(layer)])).collect()
+    };
+    // Stopped, it has logged every request that it answered.
+    registry.stop();
+    let (once, builds) = (fetched(&registry), registry.logged("building"));
+    assert!(once.len() == 3 && once.iter().all(|times| *times > 0), "{once:?}\n{}", registry.log());
+
+    registry.run();
+    client.pull(&image).expect();
+    client.pull(&image).expect();
+    registry.stop();
+    assert_eq!((fetched(&registry), registry.logged("building")), (once, builds), "{}", registry.log());
+}
+
+/// How many requests were logged in whose line all of these stand.
+pub fn requests(registry: &Registry, parts: &[&str]) -> usize {
+    let log = registry.log();
+    let requests = log.lines().filter(|line| line.contains(" request request="));
+    requests.filter(|line| parts.iter().all(|part| line.contains(part))).count()
+}
+
+pub fn the_end_of_the_log_of_a_failed_build_is_printed(client: &dyn Client) {
+    let flake = Flake::new("");
+    let registry = Registry::start(&flake, &[]);
+    let outcome = client.pull(&format!("{}/packages/failing:latest", registry.address));
+    let printed = outcome.expect_failure();
+    for line in
+        ["hello.c:3:5: error: expected expression before return", "make: *** [Makefile:7: hello.o] Error 1"]
+    {
+        assert!(printed.contains(line), "{printed}");
+    }
+    assert_eq!(registry.logged("building"), 1, "{}", registry.log());
+}
+
+/// What is printed for a name that is nearly one.
+pub fn misspelt(client: &dyn Client) -> String {
+    let flake = Flake::new("");
+    let registry = Registry::start(&flake, &[]);
+    let outcome = client.pull(&format!("{}/packages/helo:latest", registry.address));
+    assert_eq!(registry.logged("building"), 0, "{}", registry.log());
+    outcome.expect_failure().to_owned()
+}
+
+pub fn near_misses_are_printed(client: &dyn Client) {
+    let printed = misspelt(client);
+    assert!(printed.contains("near misses: hello"), "{printed}");
+}
+
+pub fn a_broken_download_goes_on_where_it_broke(client: &dyn Client) {
+    let flake = Flake::new("largeMiB = 16;");
+    let mut registry = Registry::start(&flake, &[]);
+    let layer = registry.manifest("packages/large", "latest").json()["layers"][1].clone();
+    let size = layer["size"].as_u64().unwrap();
+    let proxy = Proxy::breaking_after(&registry.address, size / 2);
+    let image = format!("{}/packages/large:latest", proxy.address);
+    client.pull(&image).expect();
+    let printed = client.run(&image, &[]).expect().to_owned();
+    assert!(printed.contains("16777216"), "{printed}");
+    registry.stop();
+    let line = format!("reference={}", layer["digest"]);
+    assert_eq!(requests(&registry, &[&line, "status=206"]), 1, "{}", registry.log());
+    assert_eq!(requests(&registry, &[&line, "status=200"]), 1, "{}", registry.log());
+}
