@@ -1,6 +1,7 @@
 //! Why a request cannot be answered, and how the errors of the parts below become that.
 
 use crate::{
+    blob::CacheError,
     image::ImageError,
     index::IndexError,
     nix::{BuildError, Buildable, DaemonError, EvaluatorError, GcRootError},
@@ -191,7 +192,8 @@ impl From<ImageError> for RegistryError {
             | ImageError::Invalid { .. }
             | ImageError::Incomplete { .. }
             | ImageError::LimitExceeded { .. }
-            | ImageError::MemberNeeded { .. } => Self::NotAnImage { message },
+            | ImageError::MemberNeeded { .. }
+            | ImageError::Cache(CacheError::TooLarge { .. }) => Self::NotAnImage { message },
             ImageError::Vanished { .. }
             | ImageError::Changed { .. }
             | ImageError::Cache(_)

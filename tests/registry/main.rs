@@ -4,9 +4,16 @@
 
 mod bed;
 mod building;
+mod caching;
+mod catalog;
 mod clients;
 mod collecting;
+mod commands;
 mod conforming;
+mod faults;
+mod freshness;
+mod limits;
+mod nothing_is_executed;
 mod pulling;
 mod restarting;
 mod support;

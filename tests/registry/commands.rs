@@ -1,0 +1,97 @@
+//! The program's commands, and whether it is well.
+
+use crate::support::{Flake, Registry};
+use std::{fs, path::Path};
+
+#[test]
+fn check_names_every_part_and_what_to_do_about_those_that_fail() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[]);
+    let (text, code) = registry.run_to_its_end(&["check"]);
+    assert_eq!(code, Some(0), "{text}");
+    for part in
+        ["STATE_DIR", "NIX_STORE_DIR", "nix-daemon, protocol 1.", "EVALUATOR_SOCKET", ": Nix 2.", "FLAKE"]
+    {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+
+    registry.set("NIX_DAEMON_SOCKET", "/nowhere/nix");
+    registry.set("EVALUATOR_SOCKET", "/nowhere/evaluator");
+    registry.set("CATALOG", "/nowhere/catalog.json");
+    registry.set("STATE_DIR", "/proc/nowhere");
+    registry.set("NIX_STORE_DIR", "/nowhere/store");
+    let (text, code) = registry.run_to_its_end(&["check"]);
+    assert_eq!(code, Some(1), "{text}");
+    for name in ["NIX_DAEMON_SOCKET", "EVALUATOR_SOCKET", "CATALOG", "STATE_DIR", "NIX_STORE_DIR"] {
+        let advice = text.lines().skip_while(|line| !line.contains(&format!("BAD {name}: "))).nth(1);
+        assert!(advice.is_some_and(|advice| !advice.trim().is_empty()), "{name} in {text}");
+    }
+    assert!(text.ends_with("5 to mend\n"), "{text}");
+}
+
+#[test]
+fn build_prints_the_digests_that_a_pull_gets_beside_a_running_registry_or_without_one() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[]);
+    let (beside, code) = registry.run_to_its_end(&["build", "packages/hello"]);
+    assert_eq!(code, Some(0), "{beside}");
+    let digest = registry.pull("packages/hello", "latest");
+    assert!(beside.contains(&format!("{digest} application/vnd.oci.image.manifest.v1+json")), "{beside}");
+    registry.stop();
+    for name in ["packages/hello", "packages/hello:1.0.0"] {
+        assert_eq!(registry.run_to_its_end(&["build", name]), (beside.clone(), Some(0)));
+    }
+}
+
+#[test]
+fn a_build_that_fails_says_why() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[]);
+    registry.stop();
+    for (name, part) in [
+        ("packages/failing", "hello.c:3:5: error: expected expression before return"),
+        ("packages/helo", "near misses: hello"),
+        ("packages//x", "cannot stand in a repository name"),
+        ("hello:a b", "is not a tag"),
+    ] {
+        let (text, code) = registry.run_to_its_end(&["build", name]);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains(part), "{name}: {text}");
+    }
+}
+
+#[test]
+fn help_documents_every_setting_and_version_is_the_packages() {
+    let flake = Flake::new("");
+    let registry = Registry::start(&flake, &[]);
+    let (help, _) = registry.run_to_its_end(&["--help"]);
+    let example = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".env.example")).unwrap();
+    let names: Vec<&str> =
+        example.lines().filter_map(|l| l.strip_prefix('#')?.split_once('=')).map(|(n, _)| n).collect();
+    assert!(names.len() > 30);
+    for name in names {
+        assert!(help.contains(&format!("  {name}")), "{name} in {help}");
+    }
+    let version = format!("forge-registry {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(registry.run_to_its_end(&["--version"]).0, version);
+}
+
+#[test]
+fn readiness_is_that_of_the_daemon_and_the_evaluator_and_health_is_not() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[]);
+    assert_eq!(registry.get("/readyz").status, 200);
+    registry.stop();
+    for (setting, part) in [("NIX_DAEMON_SOCKET", "nix-daemon"), ("EVALUATOR_SOCKET", "evaluator")] {
+        registry.set("NIX_DAEMON_SOCKET", &crate::support::testbed("NIX_DAEMON_SOCKET"));
+        registry.set(setting, "/nowhere/socket");
+        registry.run();
+        let message = registry.get("/readyz").is_error(503, "UNAVAILABLE");
+        assert!(
+            message.starts_with(&format!("{part}: ")) && message.contains("/nowhere/socket"),
+            "{message}"
+        );
+        assert_eq!(registry.get("/healthz").status, 200);
+        registry.stop();
+    }
+}

@@ -1,0 +1,240 @@
+//! Faults that a real nix-daemon or evaluator cannot be made to show: they break off, say nonsense, or say nothing.
+//! Each is a clear error, and the next request, with the real one back, succeeds.
+
+use crate::{
+    bed::Bed,
+    support::{Answer, Flake, PATIENCE, Registry, eventually, testbed},
+};
+use std::{
+    io::{self, Read, Write},
+    net::Shutdown,
+    os::unix::{
+        fs::symlink,
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    thread,
+};
+use tempfile::TempDir;
+
+/// A socket whose place a real one can take.
+struct Socket {
+    dir: TempDir,
+    real: String,
+}
+
+impl Socket {
+    /// In front of the socket that the testbed has in `variable`.
+    fn of(variable: &str) -> Self {
+        let socket = Self { dir: tempfile::tempdir().unwrap(), real: testbed(variable) };
+        socket.restore();
+        socket
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("socket")
+    }
+
+    fn point_at(&self, target: &Path) {
+        let new = self.dir.path().join("new");
+        symlink(target, &new).unwrap();
+        std::fs::rename(new, self.path()).unwrap();
+    }
+
+    /// From now on it leads to the real one.
+    fn restore(&self) {
+        self.point_at(Path::new(&self.real));
+    }
+
+    /// From now on every connection is given to `serve`.
+    fn serve(
+        &self,
+        name: &str,
+        serve: impl Fn(UnixStream) -> io::Result<()> + Send + Sync + Clone + 'static,
+    ) {
+        let path = self.dir.path().join(name);
+        let listener = UnixListener::bind(&path).unwrap();
+        self.point_at(&path);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let serve = serve.clone();
+                thread::spawn(move || serve(stream.unwrap()));
+            }
+        });
+    }
+
+    /// From now on connections lead to the real one, and what it says comes through `change`.
+    fn proxy(&self, name: &str, change: impl Fn(&mut Vec<u8>, u64) -> bool + Send + Sync + Clone + 'static) {
+        let real = self.real.clone();
+        self.serve(name, move |client| {
+            let daemon = UnixStream::connect(&real)?;
+            let (mut from_client, mut to_daemon) = (client.try_clone()?, daemon.try_clone()?);
+            thread::spawn(move || {
+                let _ = io::copy(&mut from_client, &mut to_daemon);
+                to_daemon.shutdown(Shutdown::Write)
+            });
+            let (mut from_daemon, mut to_client) = (daemon.try_clone()?, client.try_clone()?);
+            let (mut chunk, mut passed) = (vec![0; 4096], 0);
+            loop {
+                let length = from_daemon.read(&mut chunk)?;
+                let mut bytes = chunk[..length].to_vec();
+                let goes_on = length > 0 && change(&mut bytes, passed);
+                passed += length as u64;
+                to_client.write_all(&bytes)?;
+                if !goes_on {
+                    client.shutdown(Shutdown::Both)?;
+                    return daemon.shutdown(Shutdown::Both);
+                }
+            }
+        });
+    }
+}
+
+fn registry(flake: &Flake, variable: &str, socket: &Socket, settings: &[(&str, &str)]) -> Registry {
+    let path = socket.path();
+    let own = [(variable, path.to_str().unwrap()), ("UNKNOWN_TTL", "0"), ("FAILURE_TTL", "0")];
+    Registry::start(flake, &[&own, settings].concat())
+}
+
+/// Silent, also once the other side has said all that it has to say.
+fn never_answers(mut stream: UnixStream) -> io::Result<()> {
+    io::copy(&mut stream, &mut io::sink())?;
+    thread::sleep(PATIENCE);
+    Ok(())
+}
+
+fn replace(bytes: &mut [u8], from: u64, to: u64) {
+    let (from, to) = (from.to_le_bytes(), to.to_le_bytes());
+    for word in bytes.chunks_exact_mut(8).filter(|word| *word == from) {
+        word.copy_from_slice(&to);
+    }
+}
+
+#[test]
+fn a_daemon_that_is_silent_or_talks_nonsense_is_503_and_the_next_request_succeeds() {
+    let flake = Flake::new("");
+    let socket = Socket::of("NIX_DAEMON_SOCKET");
+    let registry = registry(&flake, "NIX_DAEMON_SOCKET", &socket, &[("NIX_DAEMON_TIMEOUT", "1")]);
+    let unavailable = |answer: Answer, part: &str| {
+        let message = answer.is_error(503, "UNAVAILABLE");
+        assert!(message.contains("nix-daemon at") && message.contains(part), "{message}");
+        assert_ne!(answer.header("retry-after"), "");
+    };
+    socket.serve("silent", never_answers);
+    unavailable(registry.manifest("hello", "latest"), "no answer within 1 s");
+    socket.serve("gone", |_| Ok(()));
+    unavailable(registry.manifest("hello", "latest"), "");
+    socket.serve("nonsense", |mut stream| stream.write_all(&[0xa5; 4096]));
+    unavailable(registry.manifest("hello", "latest"), "magic");
+    // STDERR_LAST becomes a number that no protocol has.
+    socket.proxy("unknown-message", |bytes, _| {
+        replace(bytes, 0x616c_7473, 0x1234_5678);
+        true
+    });
+    unavailable(registry.manifest("hello", "latest"), "0x12345678");
+    socket.restore();
+    registry.pull("hello", "latest");
+}
+
+#[test]
+fn a_daemon_that_dies_anywhere_in_a_build_is_an_error_and_the_next_request_builds() {
+    let names: Vec<String> = (0..24).map(|n| format!("image{n}")).collect();
+    let scripts: Vec<(&str, &str)> =
+        names.iter().map(|name| (name.as_str(), "echo a line >&2; cp $hello $out")).collect();
+    let flake = Flake::of_scripts(&scripts);
+    let socket = Socket::of("NIX_DAEMON_SOCKET");
+    let registry = registry(&flake, "NIX_DAEMON_SOCKET", &socket, &[]);
+    let mut failed = 0;
+    for (n, name) in names.iter().enumerate() {
+        let end = 24 + 40 * n as u64;
+        socket.proxy(name, move |bytes, passed| {
+            bytes.truncate(usize::try_from(end.saturating_sub(passed)).unwrap());
+            passed + (bytes.len() as u64) < end
+        });
+        let answer = registry.manifest(name, "latest");
+        if answer.status != 200 {
+            answer.is_error(503, "UNAVAILABLE");
+            failed += 1;
+        }
+        socket.restore();
+        registry.pull(name, "latest");
+    }
+    assert!(failed > 5, "only {failed} of the breaks were noticed");
+}
+
+#[test]
+fn an_activity_that_the_protocol_did_not_have_is_an_error_and_no_hang() {
+    let flake = Flake::of_scripts(&[("image", "echo a line >&2; cp $hello $out")]);
+    let socket = Socket::of("NIX_DAEMON_SOCKET");
+    let registry = registry(&flake, "NIX_DAEMON_SOCKET", &socket, &[]);
+    // The activity `Build`, and the result `BuildLogLine`.
+    for (n, number) in [105, 101].into_iter().enumerate() {
+        socket.proxy(&n.to_string(), move |bytes, _| {
+            replace(bytes, number, 9999);
+            true
+        });
+        registry.manifest("image", "latest").is_error(503, "UNAVAILABLE");
+    }
+    socket.restore();
+    registry.pull("image", "latest");
+}
+
+#[test]
+fn an_evaluator_that_is_silent_endless_or_talks_nonsense_is_an_error_and_the_next_request_succeeds() {
+    let flake = Flake::new("");
+    let socket = Socket::of("EVALUATOR_SOCKET");
+    let registry = registry(&flake, "EVALUATOR_SOCKET", &socket, &[("EVALUATION_TIMEOUT", "2")]);
+    let ask = |status: u16, code: &str, part: &str| {
+        let message = registry.manifest("hello", "latest").is_error(status, code);
+        assert!(message.contains(part), "{message}");
+    };
+    let until_the_end = |mut stream: &UnixStream| io::copy(&mut stream, &mut io::sink());
+
+    socket.serve("silent", never_answers);
+    ask(504, "UNKNOWN", "EVALUATION_TIMEOUT");
+    socket.serve("gone", move |stream| until_the_end(&stream).map(drop));
+    ask(503, "UNAVAILABLE", "closed the connection without an answer");
+    socket.serve("endless", move |mut stream| {
+        until_the_end(&stream)?;
+        loop {
+            stream.write_all(&[b'a'; 1 << 16])?;
+        }
+    });
+    ask(503, "UNAVAILABLE", "longer than");
+    socket.serve("nonsense", move |mut stream| {
+        until_the_end(&stream)?;
+        stream.write_all(b"{\"forgeRegistry\":{\"found\":7}}\n\xff\xfe@nix {broken")
+    });
+    ask(503, "UNAVAILABLE", "unexpected value");
+    socket.serve("killed", move |mut stream| {
+        until_the_end(&stream)?;
+        stream.write_all(b"\x1b[31mout of memory\x1b[0m\n")
+    });
+    ask(503, "UNAVAILABLE", "its last line was: out of memory");
+    socket.restore();
+    registry.pull("hello", "latest");
+}
+
+#[test]
+fn a_daemon_that_is_restarted_between_or_during_builds_is_found_again() {
+    let flake = Flake::of_scripts(&[
+        ("before", "cp $hello $out"),
+        ("after", "cp $hello $out"),
+        ("during", "echo it has begun >&2; sleep 4; cp $hello $out"),
+    ]);
+    let bed = Bed::up();
+    let registry = bed.registry(&flake, &[]);
+    registry.pull("before", "latest");
+    bed.daemon("restart-daemon");
+    registry.pull("after", "latest");
+    bed.daemon("stop-daemon");
+    registry.pull("before", "latest");
+    bed.daemon("start-daemon");
+    thread::scope(|scope| {
+        let pull = scope.spawn(|| registry.manifest("during", "latest"));
+        eventually("the build has begun", || registry.logged("it has begun") == 1);
+        bed.daemon("restart-daemon");
+        pull.join().unwrap().is_error(503, "UNAVAILABLE");
+    });
+    registry.pull("during", "latest");
+}

@@ -1,0 +1,125 @@
+//! When a tag's answer is current, and what a tag can mean.
+
+use crate::support::{Flake, Registry, eventually, nonce};
+use std::{fs, path::Path, process::Command};
+
+fn digest(registry: &Registry, name: &str, tag: &str) -> String {
+    let answer = registry.manifest(name, tag);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.header("docker-content-digest").to_owned()
+}
+
+/// A flake whose package `image` is one of the example images.
+fn flake_of(example: &str) -> String {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    format!(
+        "{{ outputs = _: {{ packages.x86_64-linux.image.image = (import {} {{ system = \"x86_64-linux\"; \
+         nonce = \"{}\"; }}).packages.{example}.image; }}; }}",
+        examples.display(),
+        nonce()
+    )
+}
+
+#[test]
+fn a_changed_flake_is_seen_after_the_ttl_and_meanwhile_nobody_waits() {
+    let flake = Flake::new("");
+    flake.write_text(&flake_of("hello-plain"));
+    let registry = Registry::start(&flake, &[("TAG_TTL", "1"), ("TAG_STALE", "1h"), ("PULL_WAIT", "0")]);
+    // Nobody waits at all, so the first image is asked for until it is there.
+    eventually("the image is built", || registry.manifest("image", "latest").status == 200);
+    let old = digest(&registry, "image", "latest");
+    flake.write_text(&flake_of("hello-links-plain"));
+    // Every answer until then is the old one, at once: to wait for the new one would be a 429.
+    eventually("the new image is served", || digest(&registry, "image", "latest") != old);
+    assert_eq!(registry.manifest("image", &old).status, 200, "the old one stays retrievable by digest");
+}
+
+#[test]
+fn an_answer_that_is_too_old_is_not_given() {
+    let flake = Flake::new("");
+    flake.write_text(&flake_of("hello-plain"));
+    let settings = [("TAG_TTL", "0"), ("TAG_STALE", "0"), ("UNKNOWN_TTL", "0")];
+    let mut registry = Registry::start(&flake, &settings);
+    let old = digest(&registry, "image", "latest");
+    // The age of an answer is counted in whole seconds.
+    let expired = |text: &str| flake.write_text(text);
+    expired(&flake_of("hello-links-plain"));
+    eventually("the answer is a second old", || digest(&registry, "image", "latest") != old);
+    flake.write_text("{ outputs = _: { }; }");
+    eventually("the name is gone", || registry.manifest("image", "latest").status == 404);
+
+    // With the evaluator gone, a fresh answer is still given, and an expired one is not.
+    flake.write_text(&flake_of("hello-plain"));
+    eventually("the name is back", || registry.manifest("image", "latest").status == 200);
+    registry.stop();
+    registry.set("EVALUATOR_SOCKET", "/nowhere/socket");
+    registry.set("TAG_TTL", "1h");
+    registry.run();
+    assert_eq!(digest(&registry, "image", "latest"), old);
+    registry.stop();
+    registry.set("TAG_TTL", "0");
+    registry.run();
+    eventually("the answer has expired", || registry.manifest("image", "latest").status == 503);
+    assert_eq!(registry.manifest("image", &old).status, 200, "a digest needs no evaluator");
+}
+
+#[test]
+fn what_does_not_exist_is_remembered_for_a_while() {
+    let flake = Flake::new("");
+    flake.write_text("{ outputs = _: { }; }");
+    let registry = Registry::start(&flake, &[("UNKNOWN_TTL", "1h"), ("LOG_LEVEL", "INFO")]);
+    registry.manifest("image", "latest").is_error(404, "NAME_UNKNOWN");
+    flake.write_text(&flake_of("hello-plain"));
+    registry.manifest("image", "latest").is_error(404, "NAME_UNKNOWN");
+
+    let registry = Registry::start(&flake, &[("UNKNOWN_TTL", "1"), ("TAG_TTL", "1h")]);
+    registry.manifest("image", "no-such-tag").is_error(404, "MANIFEST_UNKNOWN");
+    assert_eq!(registry.logged("building"), 0, "an unknown tag is never a build");
+}
+
+#[test]
+fn the_images_own_tag_and_the_packages_version_are_the_same_image() {
+    let flake = Flake::new("");
+    let registry = Registry::start(&flake, &[]);
+    let latest = digest(&registry, "packages/hello", "latest");
+    for tag in ["stable", "1.0.0"] {
+        assert_eq!(digest(&registry, "packages/hello", tag), latest);
+    }
+    assert_eq!(registry.logged("building"), 1);
+    assert_eq!(registry.logged("resolved"), 1);
+}
+
+#[test]
+fn a_tag_of_a_git_source_is_a_branch_a_tag_or_a_commit() {
+    let flake = Flake::new("");
+    let repository = flake.dir.path();
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=x", "-c", "user.email=x@x", "-c", "init.defaultBranch=main"]);
+        let output = command.arg("-C").arg(repository).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let commit = |example: &str| {
+        fs::write(repository.join("flake.nix"), flake_of(example)).unwrap();
+        git(&["add", "flake.nix"]);
+        git(&["commit", "-q", "-m", example]);
+        git(&["rev-parse", "HEAD"])
+    };
+    git(&["init", "-q"]);
+    let first = commit("hello-plain");
+    git(&["tag", "v1"]);
+    commit("hello-links-plain");
+    git(&["branch", "release"]);
+    commit("hello-flat");
+
+    let reference = format!("git+file://{}", repository.display());
+    let registry = Registry::start_with(&[("FLAKE", &reference)]);
+    let digests = ["latest", "release", "v1", &first].map(|tag| digest(&registry, "image", tag));
+    assert_eq!(digests[2], digests[3], "a tag and its commit");
+    assert_ne!(digests[1], digests[2], "a branch and a tag");
+    let message = registry.manifest("image", "v2").is_error(404, "MANIFEST_UNKNOWN");
+    assert!(message.contains("v2") && message.contains("latest"), "{message}");
+    let tags = registry.get("/v2/image/tags/list").json()["tags"].clone();
+    assert!(tags.as_array().unwrap().iter().any(|tag| tag == "v1"), "{tags}");
+}
