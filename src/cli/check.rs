@@ -24,7 +24,7 @@ pub async fn check(config: Config) -> ExitCode {
     match flake(&config) {
         None => println!("  -   FLAKE: not set, so no evaluator is needed"),
         Some(flake) => {
-            let reference = config.flake.as_deref().unwrap_or_default();
+            let reference = flake.shown();
             let socket = config.evaluator_socket.display();
             match flake.ping().await {
                 Err(error) => report.bad(

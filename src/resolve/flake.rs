@@ -3,7 +3,7 @@
 use super::{ImageName, Resolution, ResolveError, flake_ref, near};
 use crate::{
     image::Selection,
-    nix::{Buildable, Evaluator, EvaluatorError, StoreDir},
+    nix::{Buildable, Evaluator, EvaluatorError, StoreDir, hide_secrets},
     oci::{RepositoryName, Tag},
 };
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,8 @@ const FUNCTION: &str = include_str!("../../nix/eval/flake.nix");
 #[derive(Debug)]
 pub struct Flake {
     reference: String,
+    /// The same for messages and logs.
+    shown: String,
     systems: Vec<String>,
     evaluator: Evaluator,
     store: StoreDir,
@@ -90,7 +92,12 @@ pub struct Listing {
 impl Flake {
     /// The flake at `reference`; attributes are looked up for each of `systems`, the preferred first.
     pub fn new(reference: String, systems: Vec<String>, evaluator: Evaluator, store: StoreDir) -> Self {
-        Self { reference, systems, evaluator, store }
+        Self { shown: hide_secrets(&reference), reference, systems, evaluator, store }
+    }
+
+    /// The reference as people may see it, without passwords and tokens.
+    pub fn shown(&self) -> &str {
+        &self.shown
     }
 
     /// What the name means in the flake as it is.
@@ -120,7 +127,8 @@ impl Flake {
             Outcome::Found(found) => self.resolution(reference, name, found, answer.revision),
             Outcome::Missing { names, package_exists } => Err(self.unknown(name, &names, package_exists)),
             Outcome::NotADerivation { attr, kind } => Err(ResolveError::NotADerivation(format!(
-                "{reference}#{attr} is not a derivation but of type {kind}"
+                "{}#{attr} is not a derivation but of type {kind}",
+                hide_secrets(reference)
             ))),
             Outcome::Listed { .. } => Err(self.unexpected()),
         }
@@ -149,7 +157,7 @@ impl Flake {
             expected: found.path.and_then(|path| self.store.parse(&path).ok()),
             selection,
             tags,
-            origin: format!("{reference}#{}", found.attr),
+            origin: format!("{}#{}", hide_secrets(reference), found.attr),
             revision,
         })
     }
@@ -160,11 +168,11 @@ impl Flake {
             let wanted = if matches!(name, ImageName::Application { .. }) { "containers" } else { "image" };
             return ResolveError::Unknown(format!(
                 "{attr} exists in {}, but it has no attribute {wanted}",
-                self.reference
+                self.shown
             ));
         }
         let near = near::misses(attr, names.iter().map(String::as_str));
-        ResolveError::Unknown(format!("there is no {} in {}{near}", name.with_attr(attr), self.reference))
+        ResolveError::Unknown(format!("there is no {} in {}{near}", name.with_attr(attr), self.shown))
     }
 
     /// Every name that can be listed without building anything, unsorted.
