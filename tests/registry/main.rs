@@ -10,6 +10,7 @@ mod clients;
 mod collecting;
 mod commands;
 mod conforming;
+mod disk_full;
 mod faults;
 mod freshness;
 mod limits;
