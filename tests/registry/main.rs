@@ -12,6 +12,7 @@ mod commands;
 mod conforming;
 mod disk_full;
 mod faults;
+mod flakes;
 mod freshness;
 mod limits;
 mod nothing_is_executed;
