@@ -46,6 +46,19 @@ fn a_flake_of_other_outputs_lists_nothing_and_is_looked_up_all_the_same() {
 }
 
 #[test]
+fn a_flake_that_cannot_be_listed_is_not_evaluated_for_each_who_asks() {
+    let flake = Flake::new("");
+    flake.write_text("{ outputs = _: { packages.x86_64-linux = throw \"not today\"; }; }");
+    let registry = Registry::start(&flake, &[]);
+    for _ in 0..3 {
+        assert!(listed(&registry).is_empty());
+    }
+    assert_eq!(registry.logged("WARN the source cannot be listed"), 1);
+    let message = registry.manifest("packages/hello", "latest").is_error(422, "MANIFEST_UNKNOWN");
+    assert!(message.contains("not today"), "{message}");
+}
+
+#[test]
 fn near_misses_are_found_in_a_set_as_large_as_nixpkgs_without_evaluating_it() {
     let flake = Flake::new("");
     flake.write_text(
