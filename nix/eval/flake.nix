@@ -2,7 +2,9 @@
 #
 #   flake    flake reference
 #   systems  systems to look in, the preferred first
-#   query    { list = true; }                     everything that can be pulled
+#   query    { list = null; }                     everything that can be pulled
+#            { list = [ name … ]; }               the same of these packages and applications alone
+#            { names = true; }                    the names of all packages and applications; no value is looked at
 #            { attrs = [ [ string ] … ]; }        the first of these attribute paths that exists
 #
 # Each path is looked up as `nix build` does: below packages.<system>, legacyPackages.<system>, and as it is. Its
@@ -113,9 +115,11 @@ let
         if builtins.isAttrs entries then images (builtins.attrNames entries)
         else if builtins.isList entries then images (map (e: e.name) entries)
         else [ ];
-      names = builtins.attrNames all;
+      every = builtins.attrNames all;
+      names = if query.list or null == null then every else builtins.filter (n: all ? ${n}) query.list;
     in
     {
+      inherit every;
       packages = builtins.filter (n: has "image" all.${n}) names;
       applications = builtins.concatMap (n:
         if has "containers" all.${n} then [ { name = n; images = members all.${n}.containers; } ] else [ ]
@@ -125,6 +129,6 @@ in
 {
   forgeRegistry = {
     revision = outputs.rev or outputs.dirtyRev or null;
-    nixVersion = builtins.nixVersion;
-  } // (if query ? list then { inherit listed; } else lookUp query.attrs);
+  } // (if query ? list then { listed = { inherit (listed) packages applications; }; }
+  else if query ? names then { names = listed.every; } else lookUp query.attrs);
 }
