@@ -23,7 +23,7 @@ fn beyond_the_evaluations_that_may_run_and_wait_clients_are_sent_away() {
         ("EVALUATION_TIMEOUT", "60"),
         ("MAX_EVALUATIONS", "1"),
         ("MAX_QUEUED_EVALUATIONS", "1"),
-        ("PULL_WAIT", "2"),
+        ("PULL_WAIT", "1"),
     ];
     let registry = Registry::start(&flake, &settings);
     // One after the other: evaluations go on when the client has been told to come back.
