@@ -14,6 +14,7 @@ use lru::LruCache;
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -90,7 +91,8 @@ impl Cache {
     /// a time may use a folder.
     pub fn open(dir: impl Into<PathBuf>, max_bytes: u64) -> io::Result<Self> {
         let dir = dir.into();
-        fs::create_dir_all(&dir)?;
+        // Images can be private.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         let mut found = Vec::new();
         for entry in fs::read_dir(&dir)? {
             let entry = entry?;
