@@ -2,11 +2,11 @@
 //!
 //! `make test` starts these (see `dev/testbed`) and runs the tests with Nix 2.34 and again with 2.26.
 
-mod clients;
 mod bed;
 mod building;
 mod caching;
 mod catalog;
+mod clients;
 mod collecting;
 mod commands;
 mod conforming;
