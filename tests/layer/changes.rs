@@ -36,7 +36,7 @@ fn a_file_that_changed_is_never_served_and_everything_before_it_is() {
     ];
     for (n, change) in changes.iter().enumerate() {
         let (dir, tree) = tree();
-        let layer = Layer::make(&style(), &[tree.clone()], dir.path().join("list"));
+        let layer = Layer::make(&style(), std::slice::from_ref(&tree), dir.path().join("list"));
         let all = layer.range(0..u64::MAX).unwrap();
         change(&tree.join("150"));
         assert!(layer.range(0..u64::MAX).is_err(), "change {n}");
@@ -48,10 +48,10 @@ fn a_file_that_changed_is_never_served_and_everything_before_it_is() {
 #[test]
 fn another_folder_in_the_place_of_a_store_path_is_seen_before_the_response_begins() {
     let (dir, tree) = tree();
-    let layer = Layer::make(&style(), &[tree.clone()], dir.path().join("list"));
+    let layer = Layer::make(&style(), std::slice::from_ref(&tree), dir.path().join("list"));
     let open = || EntryList::open(File::open(&layer.list).unwrap()).unwrap();
     assert!(open().is_current());
-    let before = recipe(&style(), &[tree.clone()]).unwrap();
+    let before = recipe(&style(), std::slice::from_ref(&tree)).unwrap();
     let copy = dir.path().join("copy");
     assert!(Command::new("cp").arg("-a").args([&tree, &copy]).status().unwrap().success());
     fs::rename(&tree, dir.path().join("old")).unwrap();

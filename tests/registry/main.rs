@@ -16,4 +16,5 @@ mod limits;
 mod nothing_is_executed;
 mod pulling;
 mod restarting;
+mod streaming;
 mod support;

@@ -41,13 +41,13 @@ pub(super) struct Found {
 pub(super) fn recognise(reader: &Reader, file: &StoreFile) -> Result<Option<Found>, ImageError> {
     let head = file.head(recognise::HEAD)?;
     match head.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'{') => configuration(reader, &file.path, None),
+        Some(b'{') => configuration(reader, &file.path, &file.path, None),
         Some(b'#') if head.starts_with(b"#!") && file.size <= script::MAX_SCRIPT => {
             let Some(wrapper) = text(file)? else { return Ok(None) };
             let (configurations, program) = script::names(&reader.store, &wrapper);
             let [path] = &configurations[..] else { return Ok(None) };
             let writer = match program {
-                Some(program) => match open(reader, &program, "the script")? {
+                Some(program) => match open(reader, &program, (&file.path, "the script"))? {
                     file if file.size <= script::MAX_SCRIPT => {
                         text(&file)?.map(|text| script::Writer::read(&text))
                     }
@@ -55,7 +55,7 @@ pub(super) fn recognise(reader: &Reader, file: &StoreFile) -> Result<Option<Foun
                 },
                 None => None,
             };
-            configuration(reader, path, writer)
+            configuration(reader, path, &file.path, writer)
         }
         _ => Ok(None),
     }
@@ -68,9 +68,10 @@ fn text(file: &StoreFile) -> Result<Option<String>, ImageError> {
 fn configuration(
     reader: &Reader,
     path: &Path,
+    script: &Path,
     writer: Option<script::Writer>,
 ) -> Result<Option<Found>, ImageError> {
-    let file = open(reader, path, "the script")?;
+    let file = open(reader, path, (script, "the script"))?;
     let limit = reader.limits.max_config_bytes;
     if file.size > limit {
         let what = "the configuration".into();
@@ -85,11 +86,11 @@ fn configuration(
     Ok(Some(Found { file, json, writer }))
 }
 
-/// Opens a file of the store that `wanted_by` names.
-fn open(reader: &Reader, path: &Path, wanted_by: &str) -> Result<StoreFile, ImageError> {
+/// Opens a file of the store that `wanted_by`, in the file `of`, names.
+fn open(reader: &Reader, path: &Path, (of, wanted_by): (&Path, &str)) -> Result<StoreFile, ImageError> {
     let found = follow(&reader.store, path, reader.limits.max_links)?;
     let found = found.ok_or_else(|| ImageError::Incomplete {
-        path: path.into(),
+        path: of.into(),
         member: path.display().to_string(),
         wanted_by: wanted_by.into(),
     })?;
@@ -99,7 +100,7 @@ fn open(reader: &Reader, path: &Path, wanted_by: &str) -> Result<StoreFile, Imag
 /// The archive whose layers come first, if there is one.
 pub(super) fn base(reader: &Reader, found: &Found) -> Result<Option<StoreFile>, ImageError> {
     let archive = found.json.get("from_image").and_then(Json::string);
-    archive.map(|archive| open(reader, Path::new(archive), "\"from_image\"")).transpose()
+    archive.map(|archive| open(reader, Path::new(archive), (&found.file.path, "\"from_image\""))).transpose()
 }
 
 /// A layer, and how it is mentioned.
@@ -240,13 +241,13 @@ fn compute(
 fn customisation(reader: &Reader, conf: &StoreFile, folder: &str) -> Result<ImageBlob, ImageError> {
     const WANTED_BY: &str = "\"customisation_layer\"";
     let folder = Path::new(folder);
-    let checksum = open(reader, &folder.join("checksum"), WANTED_BY)?;
+    let checksum = open(reader, &folder.join("checksum"), (&conf.path, WANTED_BY))?;
     let stated = String::from_utf8_lossy(&checksum.head(256)?).trim().to_owned();
     let invalid = |problem: String| ImageError::invalid(&conf.path, problem);
     let stated = Digest::from_hex(&stated).ok_or_else(|| {
         invalid(format!("{:?} has {stated:?}, which is no SHA-256 in hexadecimal digits", checksum.path))
     })?;
-    let layer = open(reader, &folder.join("layer.tar"), WANTED_BY)?;
+    let layer = open(reader, &folder.join("layer.tar"), (&conf.path, WANTED_BY))?;
     let mut contents = Contents::of_folder(reader, folder);
     let parts = contents.measure(&["layer.tar".to_owned()], WANTED_BY)?;
     if parts.iter().any(|part| part.measured.encoding != Encoding::Tar) {
