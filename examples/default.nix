@@ -172,6 +172,76 @@ let
       inherit cmd settings;
     };
 
+  # A streamed image, as nixpkgs' streamLayeredImage describes it: layers of store paths, and no archive anywhere.
+  greeter = run "package.sh" {
+    name = "greeter-1.0.0";
+    pname = "greeter";
+  };
+
+  # newer: as newer nixpkgs writes it; else as older ones and flakeforge do.
+  streamedConf =
+    {
+      newer ? true,
+      fromImage ? null,
+    }:
+    run "text-of.sh" {
+      name = "hello-conf.json";
+      text = builtins.toJSON (
+        {
+          inherit architecture;
+          os = "linux";
+          config = {
+            Env = [ "PATH=/bin" ];
+            Cmd = [ "${greeter}/bin/greeter" ];
+          };
+          created = "1970-01-01T00:00:01+00:00";
+          repo_tag = "hello:streamed";
+          store_dir = builtins.storeDir;
+          from_image = fromImage;
+          store_layers = [
+            [ "${busybox}" ]
+            [ "${greeter}" ]
+          ];
+          customisation_layer = run "customisation.sh" {
+            name = "hello-customisation-layer";
+            inherit greeter;
+          };
+        }
+        // (
+          if newer then
+            {
+              mtime = "1970-01-01T00:00:01+00:00";
+              uid = "0";
+              gid = "0";
+              uname = "root";
+              gname = "root";
+            }
+          else
+            { }
+        )
+      );
+    };
+
+  # The script that nixpkgs wraps around it; `stream` stands for stream_layered_image.py.
+  streamed =
+    arguments:
+    let
+      stream = run "text-of.sh" {
+        name = "stream";
+        text = ''
+          #!/usr/bin/env python3
+          ti.mode = 0o0755  # rwxr-xr-x
+        '';
+      };
+    in
+    run "text-of.sh" {
+      name = "stream-hello";
+      text = ''
+        #! ${busybox}/busybox sh
+        exec "${stream}"  ${streamedConf arguments} "$@"
+      '';
+    };
+
   index =
     nested:
     package "multi" (
@@ -228,6 +298,15 @@ in
         "/greeting"
       ];
     };
+
+    # Streamed images: the script, on a base image as well, and the configuration by itself.
+    hello-streamed = package "hello" (streamed { });
+    hello-streamed-base = package "hello" (streamed {
+      fromImage = (helloIn { compress = "none"; }).image;
+    });
+    hello-streamed-conf = package "hello" (streamedConf {
+      newer = false;
+    });
 
     # An OCI layout whose one entry is an index of linux/amd64 and linux/arm64; and one that lists both by itself.
     # There being one busybox only, the arm64 image is for looking at, not for running.

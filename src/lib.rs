@@ -9,6 +9,7 @@ pub mod config;
 pub mod http;
 pub mod image;
 pub mod index;
+pub mod layer;
 pub mod nix;
 pub mod oci;
 pub mod registry;

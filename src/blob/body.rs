@@ -1,9 +1,13 @@
 //! Blob contents on their way into a response.
 
-use super::Mapping;
+use super::{
+    Mapping,
+    virtual_tar::{TarReader, VirtualTar},
+};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::{
+    collections::VecDeque,
     io,
     ops::Range,
     pin::Pin,
@@ -26,6 +30,7 @@ pub struct Blob {
 enum Backing {
     Mapped { mapping: Arc<Mapping>, offset: u64 },
     Memory(Bytes),
+    Tar(VirtualTar),
 }
 
 impl Blob {
@@ -43,6 +48,11 @@ impl Blob {
         Self { length: bytes.len() as u64, bytes: Backing::Memory(bytes) }
     }
 
+    /// A layer that is computed from store paths.
+    pub fn virtual_tar(tar: VirtualTar) -> Self {
+        Self { length: tar.len(), bytes: Backing::Tar(tar) }
+    }
+
     /// The length in bytes.
     pub fn len(&self) -> u64 {
         self.length
@@ -56,39 +66,70 @@ impl Blob {
     /// A body of the bytes in `range`, which is clamped to the blob.
     pub fn body(&self, range: Range<u64>) -> BlobBody {
         let end = range.end.min(self.length);
-        BlobBody { blob: self.clone(), next: range.start.min(end), end, loading: None }
+        let next = range.start.min(end);
+        let load: Option<Load> = match &self.bytes {
+            Backing::Memory(bytes) => {
+                let bytes = bytes.slice(next as usize..end as usize);
+                let ready = if bytes.is_empty() { VecDeque::new() } else { [bytes].into() };
+                return BlobBody { load: None, next: end, end, ready, loading: None };
+            }
+            Backing::Mapped { mapping, offset } => {
+                let (mapping, offset) = (mapping.clone(), *offset);
+                Some(Arc::new(move |range| {
+                    let range = offset + range.start..offset + range.end;
+                    mapping.populate(range.clone())?;
+                    Ok(vec![mapping.slice(range)?])
+                }))
+            }
+            Backing::Tar(tar) => {
+                let reader = TarReader::new(tar.clone());
+                Some(Arc::new(move |range| reader.read(range)))
+            }
+        };
+        BlobBody { load, next, end, ready: VecDeque::new(), loading: None }
     }
 }
+
+/// Brings a chunk into memory, blocking on the disk.
+type Load = Arc<dyn Fn(Range<u64>) -> io::Result<Vec<Bytes>> + Send + Sync>;
 
 /// Yields a range of a blob in chunks whose pages are already in memory.
 ///
 /// A page that is not would make the kernel read the disk inside of the write to the socket, on a thread of the
 /// runtime that then serves nobody else. So each chunk is populated on a blocking thread first, while the previous
 /// one is being sent.
-#[derive(Debug)]
 pub struct BlobBody {
-    blob: Blob,
+    load: Option<Load>,
+    /// What has not been asked for yet.
     next: u64,
     end: u64,
-    loading: Option<(u64, JoinHandle<io::Result<Bytes>>)>,
+    /// What is in memory.
+    ready: VecDeque<Bytes>,
+    /// What is being brought there, and how many bytes that are.
+    loading: Option<(u64, JoinHandle<io::Result<Vec<Bytes>>>)>,
+}
+
+impl std::fmt::Debug for BlobBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobBody").field("remaining", &self.remaining()).finish_non_exhaustive()
+    }
 }
 
 impl BlobBody {
-    fn load_next(&mut self) -> Option<(u64, JoinHandle<io::Result<Bytes>>)> {
-        let Backing::Mapped { mapping, offset } = &self.blob.bytes else { return None };
+    fn load_next(&mut self) -> Option<(u64, JoinHandle<io::Result<Vec<Bytes>>>)> {
+        let load = self.load.clone()?;
         if self.next >= self.end {
             return None;
         }
         let length = CHUNK.min(self.end - self.next);
-        let range = offset + self.next..offset + self.next + length;
+        let range = self.next..self.next + length;
         self.next += length;
-        let mapping = mapping.clone();
-        let load = move || mapping.populate(range.clone()).and_then(|()| mapping.slice(range));
-        Some((length, tokio::task::spawn_blocking(load)))
+        Some((length, tokio::task::spawn_blocking(move || load(range))))
     }
 
     fn remaining(&self) -> u64 {
-        self.end - self.next + self.loading.as_ref().map_or(0, |(length, _)| *length)
+        let ready: u64 = self.ready.iter().map(|bytes| bytes.len() as u64).sum();
+        self.end - self.next + ready + self.loading.as_ref().map_or(0, |(length, _)| *length)
     }
 }
 
@@ -98,23 +139,24 @@ impl http_body::Body for BlobBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
-        if let Backing::Memory(bytes) = &this.blob.bytes {
-            if this.next >= this.end {
-                return Poll::Ready(None);
-            }
-            let bytes = bytes.slice(this.next as usize..this.end as usize);
-            this.next = this.end;
-            return Poll::Ready(Some(Ok(Frame::data(bytes))));
-        }
         if this.loading.is_none() {
             this.loading = this.load_next();
         }
-        let Some((_, handle)) = &mut this.loading else { return Poll::Ready(None) };
+        if let Some(bytes) = this.ready.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        let Some((length, handle)) = &mut this.loading else { return Poll::Ready(None) };
+        let length = *length;
         let loaded = ready!(Pin::new(handle).poll(cx)).map_err(io::Error::other).and_then(|r| r);
+        let loaded = loaded.and_then(|chunk| match chunk.iter().map(Bytes::len).sum::<usize>() as u64 {
+            found if found == length => Ok(chunk),
+            _ => Err(io::Error::other("a chunk has another length than it should")),
+        });
         match loaded {
-            Ok(bytes) => {
+            Ok(chunk) => {
+                this.ready = chunk.into();
                 this.loading = this.load_next();
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
+                Poll::Ready(this.ready.pop_front().map(|bytes| Ok(Frame::data(bytes))))
             }
             Err(error) => {
                 this.loading = None;

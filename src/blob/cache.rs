@@ -1,4 +1,5 @@
-//! The blob cache: layers that had to be decompressed, as files of the state folder named by their digest.
+//! The blob cache: layers that had to be decompressed, as files of the state folder named by their digest. Another one
+//! holds the entry lists of layers that are computed, which are named by what they are made from.
 //!
 //! ```text
 //! blobs/<64 hex digits>     a finished blob: never modified, only ever unlinked
@@ -33,22 +34,26 @@ const UNFINISHED: &str = ".unfinished-";
 pub enum CacheError {
     /// One blob, or all that are being written together, exceed what the whole cache may hold.
     #[error(
-        "{unfinished} bytes that are being unpacked exceed the blob cache's limit of {limit} bytes; \
-         raise CACHE_MAX_BYTES to serve this image"
+        "{unfinished} bytes that are being written exceed the limit of {limit} bytes in {dir:?}; \
+         raise {setting} to serve this image"
     )]
     TooLarge {
         /// Bytes being written at this moment.
         unfinished: u64,
-        /// `CACHE_MAX_BYTES`.
+        /// What the setting allows.
         limit: u64,
+        /// The cache's folder.
+        dir: PathBuf,
+        /// The setting.
+        setting: &'static str,
     },
     /// The file system is full.
-    #[error(
-        "no space left on the file system of the blob cache {dir:?}; free some, or lower CACHE_MAX_BYTES"
-    )]
+    #[error("no space left on the file system of {dir:?}; free some, or lower {setting}")]
     NoSpace {
         /// The cache's folder.
         dir: PathBuf,
+        /// The setting that limits it.
+        setting: &'static str,
     },
     /// Anything else that the file system refuses.
     #[error("cannot write to the blob cache {dir:?}: {source}")]
@@ -68,6 +73,7 @@ pub enum CacheError {
 pub struct Cache {
     dir: PathBuf,
     max_bytes: u64,
+    setting: &'static str,
     /// Bytes in files that are being written: they take disk space like any other, so they count to the limit.
     unfinished: AtomicU64,
     next_name: AtomicU64,
@@ -88,8 +94,8 @@ struct Entry {
 
 impl Cache {
     /// Opens the cache in `dir`, which is made if need be, and deletes what a crash left unfinished. One process at
-    /// a time may use a folder.
-    pub fn open(dir: impl Into<PathBuf>, max_bytes: u64) -> io::Result<Self> {
+    /// a time may use a folder. `setting` is what the user calls `max_bytes`.
+    pub fn open(dir: impl Into<PathBuf>, max_bytes: u64, setting: &'static str) -> io::Result<Self> {
         let dir = dir.into();
         // Images can be private.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
@@ -115,6 +121,7 @@ impl Cache {
         let cache = Self {
             dir,
             max_bytes,
+            setting,
             unfinished: AtomicU64::new(0),
             next_name: AtomicU64::new(0),
             files: Mutex::new(files),
@@ -235,7 +242,8 @@ impl Cache {
         let unfinished = self.unfinished.fetch_add(more, Ordering::Relaxed) + more;
         if unfinished > self.max_bytes {
             self.release(more);
-            return Err(CacheError::TooLarge { unfinished, limit: self.max_bytes });
+            let (dir, setting) = (self.dir.clone(), self.setting);
+            return Err(CacheError::TooLarge { unfinished, limit: self.max_bytes, dir, setting });
         }
         self.evict(&mut self.lock(), &[]);
         Ok(())
@@ -275,7 +283,7 @@ impl Cache {
     fn error(&self, source: io::Error) -> CacheError {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                CacheError::NoSpace { dir: self.dir.clone() }
+                CacheError::NoSpace { dir: self.dir.clone(), setting: self.setting }
             }
             _ => CacheError::Io { dir: self.dir.clone(), source },
         }

@@ -5,9 +5,11 @@ pub mod cache;
 mod mapping;
 mod mappings;
 mod source;
+mod virtual_tar;
 
 pub use body::{Blob, BlobBody};
 pub use cache::{Cache, CacheError};
 pub use mapping::Mapping;
 pub use mappings::{Keep, Mappings};
 pub use source::{Fingerprint, Source};
+pub use virtual_tar::VirtualTar;

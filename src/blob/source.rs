@@ -1,6 +1,6 @@
 //! Where the bytes of a blob are.
 
-use crate::nix::StorePath;
+use crate::{nix::StorePath, oci::Digest};
 use serde::{Deserialize, Serialize};
 use std::{fs::Metadata, os::unix::fs::MetadataExt, path::PathBuf, time::UNIX_EPOCH};
 
@@ -20,6 +20,11 @@ pub enum Source {
     },
     /// A file of the blob cache, named by the digest; made again from the image's store path once evicted.
     Cache,
+    /// A layer that is computed from store paths; made again from the image's store path once its entry list is lost.
+    Virtual {
+        /// The name of its entry list: what the layer is made from, see [`recipe`](crate::layer::recipe).
+        list: Digest,
+    },
     /// Bytes in the index itself: manifests and configurations.
     Inline(#[serde(with = "inline_bytes")] bytes::Bytes),
 }

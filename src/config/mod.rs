@@ -150,6 +150,7 @@ impl Config {
             max_mapped_files: parse("MAX_MAPPED_FILES", raw.max_mapped_files, nonzero)?,
             retention,
             cache_max_bytes: parse("CACHE_MAX_BYTES", raw.cache_max_bytes, bytes)?,
+            layers_max_bytes: parse("LAYERS_MAX_BYTES", raw.layers_max_bytes, bytes)?,
             image_limits,
         };
         Ok(Self {

@@ -53,7 +53,7 @@ settings! {
     systems "SYSTEMS" = "",
         "Nix systems to look attributes up in, the preferred first, separated by commas; this machine's if not set.";
     state_dir "STATE_DIR" = "/var/lib/forge-registry",
-        "The folder for the index, the blob cache and the GC roots; it survives restarts, and can be deleted.",
+        "The folder for the index, the blob cache, the entry lists and the GC roots; it survives restarts, and can be deleted.",
         aliases "STATE_DIRECTORY, as systemd sets it";
     nix_daemon_socket "NIX_DAEMON_SOCKET" = "/nix/var/nix/daemon-socket/socket",
         "nix-daemon's socket.",
@@ -101,6 +101,8 @@ settings! {
         "Images in the index; beyond that the least recently used is dropped.";
     cache_max_bytes "CACHE_MAX_BYTES" = "20GiB",
         "Size of the blob cache, which holds layers of compressed archives; beyond that the least recently used go.";
+    layers_max_bytes "LAYERS_MAX_BYTES" = "1GiB",
+        "Size of the entry lists of layers that are computed from store paths, about 60 bytes a file; beyond that the least recently used go and are made again when asked for.";
     max_mapped_files "MAX_MAPPED_FILES" = "1024",
         "Files of the store that are kept mapped.";
 

@@ -8,19 +8,12 @@
 //! (moby, `image/spec/README.md`; nixpkgs, `pkgs/build-support/docker`.)
 
 use super::{
-    Image, ImageBlob, ImageError,
-    config::Config,
-    contents::Contents,
-    convert::{Form, tag_of},
-    limits::LimitExceeded,
-    measure::Encoding,
+    Image, ImageError, config::Config, contents::Contents, convert::tag_of, limits::LimitExceeded,
+    measure::Encoding, parts::Part,
 };
-use crate::{
-    blob::Source,
-    oci::{Descriptor, Digest, Document, Manifest, media_type},
-};
+use crate::oci::{Descriptor, Digest, media_type};
+use bytes::Bytes;
 use serde::Deserialize;
-use std::collections::BTreeMap;
 
 const MANIFEST: &str = "manifest.json";
 
@@ -39,8 +32,26 @@ pub(super) fn is_one(contents: &Contents<'_>) -> bool {
     contents.has(MANIFEST)
 }
 
+/// An archive's one image, measured, but not placed yet.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) config: Bytes,
+    /// The layers, base first: the member's name, what a manifest says about it, its diff ID.
+    pub(super) layers: Vec<(String, Descriptor, Digest)>,
+    pub(super) parts: Vec<Part>,
+    tags: Vec<String>,
+}
+
 /// Reads the archive's one image.
 pub(super) fn read(contents: &mut Contents<'_>) -> Result<Image, ImageError> {
+    let Loaded { config, layers, parts, tags } = load(contents)?;
+    let blobs = contents.place(&parts)?;
+    let descriptors = layers.into_iter().map(|(_, descriptor, _)| descriptor).collect();
+    Ok(Image::of_layers(config, descriptors, blobs, tags))
+}
+
+/// Measures the archive's one image.
+pub(super) fn load(contents: &mut Contents<'_>) -> Result<Loaded, ImageError> {
     let limits = &contents.reader.limits;
     let json = contents.small(MANIFEST, "a docker-archive", limits.max_manifest_bytes)?;
     let items: Vec<Item> = serde_json::from_slice(&json).map_err(|error| {
@@ -76,8 +87,8 @@ pub(super) fn read(contents: &mut Contents<'_>) -> Result<Image, ImageError> {
     let checked: Vec<_> =
         layers.iter().zip(&parts).map(|(name, part)| (name.clone(), Some(&part.measured.diff_id))).collect();
     config.check(&checked).map_err(|problem| contents.invalid(problem))?;
-    let mut descriptors = Vec::new();
-    for (name, part) in layers.iter().zip(&parts) {
+    let mut described = Vec::new();
+    for ((name, part), diff_id) in layers.iter().zip(&parts).zip(config.diff_ids) {
         let layer_type = match part.measured.encoding {
             Encoding::Tar => media_type::OCI_LAYER_TAR,
             Encoding::Gzip => media_type::OCI_LAYER_GZIP,
@@ -86,18 +97,9 @@ pub(super) fn read(contents: &mut Contents<'_>) -> Result<Image, ImageError> {
                 return Err(contents.invalid(format!("layer {name:?} is not a tar archive")));
             }
         };
-        descriptors.push(Descriptor::new(layer_type, part.measured.digest, part.measured.size));
+        let descriptor = Descriptor::new(layer_type, part.measured.digest, part.measured.size);
+        described.push((name.clone(), descriptor, diff_id));
     }
-    let config_size = config_bytes.len() as u64;
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: Some(media_type::OCI_MANIFEST.into()),
-        config: Descriptor::new(media_type::OCI_CONFIG, config_digest, config_size),
-        layers: descriptors,
-        annotations: BTreeMap::new(),
-    };
-    let mut blobs = contents.place(&parts)?;
-    blobs.push(ImageBlob { digest: config_digest, size: config_size, source: Source::Inline(config_bytes) });
     let mut tags: Vec<String> = item
         .repo_tags
         .iter()
@@ -107,13 +109,7 @@ pub(super) fn read(contents: &mut Contents<'_>) -> Result<Image, ImageError> {
         .collect();
     tags.sort();
     tags.dedup();
-    Ok(Image {
-        oci: Document::from_manifest(&manifest),
-        docker: Document::from_manifest(&Form::Docker.manifest(&manifest)),
-        children: Vec::new(),
-        blobs,
-        tags,
-    })
+    Ok(Loaded { config: config_bytes, layers: described, parts, tags })
 }
 
 /// The image, if there is one; several entries for the same one are one.

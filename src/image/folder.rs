@@ -4,6 +4,7 @@ use super::{
     ImageError, Reader, Selection,
     recognise::{self, HEAD},
     store_file::{Found, StoreFile, follow, kind_of},
+    streamed,
 };
 use crate::nix::StorePath;
 use std::{
@@ -21,7 +22,8 @@ const MAX_ENTRIES: usize = 10_000;
 /// What an image is read from.
 #[derive(Debug)]
 pub(super) enum Located {
-    Archive(StoreFile),
+    /// An archive, or the script or configuration of a streamed image.
+    File(StoreFile),
     /// The folder of an OCI layout.
     Layout(PathBuf),
 }
@@ -64,7 +66,7 @@ fn open(reader: &Reader, found: Found) -> Result<Located, ImageError> {
         return Err(ImageError::Unrecognised { path: found.path, found: found_there });
     }
     let file = StoreFile::open(&reader.store, found)?;
-    Ok(Located::Archive(file))
+    Ok(Located::File(file))
 }
 
 fn is_layout(folder: &Path) -> bool {
@@ -141,8 +143,9 @@ fn looks_like_image(reader: &Reader, found: &Found) -> bool {
         return is_layout(&found.path);
     }
     let again = Found { path: found.path.clone(), metadata: found.metadata.clone() };
-    let head = StoreFile::open(&reader.store, again).and_then(|file| file.head(HEAD));
-    head.is_ok_and(|head| recognise::format(&head).is_some())
+    let Ok(file) = StoreFile::open(&reader.store, again) else { return false };
+    let archive = file.head(HEAD).is_ok_and(|head| recognise::format(&head).is_some());
+    archive || streamed::recognise(reader, &file).is_ok_and(|found| found.is_some())
 }
 
 fn describe(folder: &Path) -> String {

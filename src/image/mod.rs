@@ -1,8 +1,9 @@
-//! What a store path is as an image: one file a format.
+//! What a store path is as an image: one file, or folder, a format.
 //!
 //! ```text
 //! store path ─ folder ─▶ archive file  ─ archive ─▶ contents ─ docker_archive ─▶ Image
-//!                   └──▶ layout folder ───────────▶ (by name) ─ oci_layout ────▶
+//!                   ├──▶ layout folder ───────────▶ (by name) ─ oci_layout ────▶
+//!                   └──▶ script or JSON ── streamed ─▶ store paths ─ layer ────▶
 //! ```
 //! Everything here blocks and works on bytes that nobody vouches for: whatever they are, the outcome is an image
 //! whose digests have been computed or an [`ImageError`], and nothing stays behind in the cache.
@@ -15,12 +16,14 @@ mod decompress;
 mod docker_archive;
 mod error;
 mod folder;
+mod json;
 mod limits;
 mod measure;
 mod oci_layout;
 mod parts;
 mod recognise;
 mod store_file;
+mod streamed;
 mod tar_walk;
 
 pub use error::ImageError;
@@ -29,12 +32,14 @@ pub use limits::{LimitExceeded, Limits};
 use crate::{
     blob::{Cache, Source},
     nix::{StoreDir, StorePath},
-    oci::{Digest, Document},
+    oci::{Descriptor, Digest, Document, Manifest, media_type},
 };
+use bytes::Bytes;
 use contents::Contents;
+use convert::Form;
 use folder::Located;
 use recognise::Format;
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
 use store_file::StoreFile;
 
 /// An image as it was found in a store path: everything that a client can ask for.
@@ -51,6 +56,35 @@ pub struct Image {
     pub blobs: Vec<ImageBlob>,
     /// Tags that the image itself names (`RepoTags` of a docker-archive, `org.opencontainers.image.ref.name`).
     pub tags: Vec<String>,
+}
+
+impl Image {
+    /// The image of one configuration and these layers, base first. `blobs` has each layer once.
+    fn of_layers(
+        config: Bytes,
+        layers: Vec<Descriptor>,
+        mut blobs: Vec<ImageBlob>,
+        mut tags: Vec<String>,
+    ) -> Self {
+        let (digest, size) = (Digest::of(&config), config.len() as u64);
+        blobs.push(ImageBlob { digest, size, source: Source::Inline(config) });
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_MANIFEST.into()),
+            config: Descriptor::new(media_type::OCI_CONFIG, digest, size),
+            layers,
+            annotations: BTreeMap::new(),
+        };
+        tags.sort();
+        tags.dedup();
+        Self {
+            oci: Document::from_manifest(&manifest),
+            docker: Document::from_manifest(&Form::Docker.manifest(&manifest)),
+            children: Vec::new(),
+            blobs,
+            tags,
+        }
+    }
 }
 
 /// A configuration or a layer.
@@ -71,6 +105,9 @@ pub struct Reader {
     pub store: StoreDir,
     /// Takes what has to be unpacked.
     pub cache: Arc<Cache>,
+    /// Takes the entry lists of layers that are computed from store paths, each named by its
+    /// [`recipe`](crate::layer::recipe).
+    pub lists: Arc<Cache>,
     /// What one image may cost.
     pub limits: Limits,
     /// Threads that hash at once, for one image.
@@ -80,7 +117,8 @@ pub struct Reader {
 /// Which image of a store path is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Selection {
-    /// The only one: the path is an archive, an OCI layout folder, or a folder with exactly one of these.
+    /// The only one: the path is an archive, a streamed image, an OCI layout folder, or a folder with exactly one of
+    /// these.
     Only,
     /// The one of this name in a folder, with or without a suffix such as `.tar.gz`.
     Member(String),
@@ -92,7 +130,7 @@ pub enum Selection {
 pub fn read(reader: &Reader, object: &StorePath, select: &Selection) -> Result<Image, ImageError> {
     unless_vanished(reader, object, || match folder::locate(reader, object, select)? {
         Located::Layout(path) => oci_layout::read(&mut Contents::of_folder(reader, &path)),
-        Located::Archive(file) => read_archive(reader, file),
+        Located::File(file) => read_file(reader, file),
     })
 }
 
@@ -111,10 +149,14 @@ pub fn recreate(
     size: u64,
 ) -> Result<(), ImageError> {
     unless_vanished(reader, object, || {
-        let Located::Archive(file) = folder::locate(reader, object, select)? else {
-            // The blobs of a layout folder are served from the store.
-            return Err(ImageError::Changed { path: reader.store.join(object), digest });
-        };
+        let changed = || ImageError::Changed { path: reader.store.join(object), digest };
+        // The blobs of a layout folder are served from the store.
+        let Located::File(mut file) = folder::locate(reader, object, select)? else { return Err(changed()) };
+        if format_of(&file).is_err() {
+            // Of a streamed image only layers of its base can be in the cache.
+            let found = streamed::recognise(reader, &file)?.ok_or_else(changed)?;
+            file = streamed::base(reader, &found)?.ok_or_else(changed)?;
+        }
         let found = match format_of(&file)? {
             Format::Compressed(compression) => archive::recreate(reader, &file, compression, (digest, size))?,
             Format::Tar => archive::recreate_from_plain(reader, &file, digest)?,
@@ -123,12 +165,27 @@ pub fn recreate(
     })
 }
 
+fn read_file(reader: &Reader, file: StoreFile) -> Result<Image, ImageError> {
+    match format_of(&file) {
+        Err(error @ ImageError::Unrecognised { .. }) => match streamed::recognise(reader, &file)? {
+            Some(found) => streamed::read(reader, found),
+            None => Err(error),
+        },
+        Err(error) => Err(error),
+        Ok(_) => read_archive(reader, file),
+    }
+}
+
+fn contents_of(reader: &Reader, file: StoreFile) -> Result<Contents<'_>, ImageError> {
+    match format_of(&file)? {
+        Format::Tar => archive::scan(reader, file),
+        Format::Compressed(compression) => archive::unpack(reader, file, compression),
+    }
+}
+
 fn read_archive(reader: &Reader, file: StoreFile) -> Result<Image, ImageError> {
     let path = file.path.clone();
-    let mut contents = match format_of(&file)? {
-        Format::Tar => archive::scan(reader, file)?,
-        Format::Compressed(compression) => archive::unpack(reader, file, compression)?,
-    };
+    let mut contents = contents_of(reader, file)?;
     if oci_layout::is_one(&contents) {
         match oci_layout::read(&mut contents) {
             // `docker save` writes both, and an index of more platforms than it has the blobs of.

@@ -17,7 +17,10 @@ mod rows;
 pub use open::{Opened, open};
 pub use rows::{ImageId, ImageRow, Location, TagRow};
 
-use crate::oci::{Digest, RepositoryName, Tag};
+use crate::{
+    blob::Source,
+    oci::{Digest, RepositoryName, Tag},
+};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::{
     collections::{HashMap, HashSet},
@@ -319,17 +322,36 @@ impl Index {
         Ok(all)
     }
 
-    /// Every digest whose bytes are in the blob cache.
-    pub fn cached(&self) -> Result<HashSet<Digest>> {
-        let mut digests = HashSet::new();
+    /// Every file of the two caches that something needs.
+    pub fn needed(&self) -> Result<Needed> {
+        let mut needed = Needed::default();
         for entry in self.read()?.open_table(CONTENTS)?.iter()? {
             let (key, row) = entry?;
             let location: Location = rows::decode("contents", key.value(), row.value())?;
-            if location.source == crate::blob::Source::Cache {
-                digests.insert(rows::digest_of_key(key.value()).ok_or(IndexError::Damaged("contents"))?);
-            }
+            let digest = rows::digest_of_key(key.value()).ok_or(IndexError::Damaged("contents"))?;
+            needed.add(digest, &location.source);
         }
-        Ok(digests)
+        Ok(needed)
+    }
+}
+
+/// Files of the blob cache and of the cache of entry lists, by name.
+#[derive(Debug, Default)]
+pub struct Needed {
+    /// Blobs.
+    pub blobs: HashSet<Digest>,
+    /// Entry lists.
+    pub lists: HashSet<Digest>,
+}
+
+impl Needed {
+    /// Adds what a blob of this digest needs.
+    pub fn add(&mut self, digest: Digest, source: &Source) {
+        match source {
+            Source::Cache => drop(self.blobs.insert(digest)),
+            Source::Virtual { list } => drop(self.lists.insert(*list)),
+            Source::Store { .. } | Source::Inline(_) => {}
+        }
     }
 }
 

@@ -7,9 +7,10 @@ use super::{
     tags,
 };
 use crate::{
-    blob::{Blob, Fingerprint, Keep, Mapping, Source},
+    blob::{Blob, Fingerprint, Keep, Mapping, Source, VirtualTar},
     image,
     index::{ImageId, Location},
+    layer::EntryList,
     oci::{Digest, Document, RepositoryName, Tag},
 };
 use std::{fs::File, io, os::unix::fs::OpenOptionsExt, path::PathBuf, sync::Arc};
@@ -22,7 +23,7 @@ const MAX_TAGS_TRIED: usize = 4;
 enum Absent {
     /// The store path is not there, or is not what was hashed.
     Store,
-    /// The cache has evicted the blob.
+    /// The cache has evicted the blob, or its entry list.
     Evicted,
 }
 
@@ -110,6 +111,10 @@ impl Registry {
                 let mapping = blocking(move || this.map_cached(&digest)).await?;
                 Ok(mapping.and_then(|m| Blob::mapped(m, 0, size).ok()).ok_or(Absent::Evicted))
             }
+            Source::Virtual { list } => {
+                let (this, digest, list) = (self.clone(), *digest, *list);
+                blocking(move || this.virtual_tar(&digest, size, list)).await
+            }
         }
     }
 
@@ -138,6 +143,40 @@ impl Registry {
         let fingerprint = Fingerprint::of(&file.metadata().map_err(RegistryError::internal)?);
         let path = self.reader.cache.path(digest);
         self.mapped.map(path, &file, fingerprint, Keep::No).map(Some).map_err(RegistryError::internal)
+    }
+
+    /// A layer whose entry list is there, and whose store paths still are what they were.
+    fn virtual_tar(
+        self: &Arc<Self>,
+        digest: &Digest,
+        size: u64,
+        list: Digest,
+    ) -> Result<Result<Blob, Absent>> {
+        let Some(file) = self.reader.lists.open_blob(&list).map_err(RegistryError::internal)? else {
+            return Ok(Err(Absent::Evicted));
+        };
+        let entries = match EntryList::open(file) {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::error!(%digest, %list, "{error}; the layer is made again");
+                self.forget_list(&list);
+                return Ok(Err(Absent::Evicted));
+            }
+        };
+        if (entries.digest(), entries.size()) != (*digest, size) || !entries.is_current() {
+            return Ok(Err(Absent::Store));
+        }
+        let (this, digest) = (self.clone(), *digest);
+        Ok(Ok(Blob::virtual_tar(VirtualTar::new(entries, move |error| {
+            tracing::error!(%digest, %list, "a response was cut: {error}; the layer is made again");
+            this.forget_list(&list);
+        }))))
+    }
+
+    fn forget_list(&self, list: &Digest) {
+        if let Err(error) = self.reader.lists.remove(list) {
+            tracing::error!(%list, %error, "its entry list cannot be removed");
+        }
     }
 
     /// Makes a digest of an image available again: realises the store path, and reads it again.

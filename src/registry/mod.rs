@@ -78,6 +78,8 @@ pub struct Settings {
     pub retention: Retention,
     /// Bytes of the blob cache.
     pub cache_max_bytes: u64,
+    /// Bytes of entry lists.
+    pub layers_max_bytes: u64,
     /// What an image may be at most.
     pub image_limits: Limits,
 }
@@ -168,13 +170,18 @@ impl Registry {
             );
         }
         let blobs = state_dir.join("blobs");
-        let cache = Cache::open(&blobs, settings.cache_max_bytes).map_err(folder(blobs))?;
+        let cache =
+            Cache::open(&blobs, settings.cache_max_bytes, "CACHE_MAX_BYTES").map_err(folder(blobs))?;
+        let layers = state_dir.join("layers");
+        let lists =
+            Cache::open(&layers, settings.layers_max_bytes, "LAYERS_MAX_BYTES").map_err(folder(layers))?;
         let gcroots = state_dir.join("gcroots");
         let roots = GcRoots::open(&gcroots).map_err(folder(gcroots))?;
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let reader = Reader {
             store: daemon.store().clone(),
             cache: Arc::new(cache),
+            lists: Arc::new(lists),
             limits: settings.image_limits.clone(),
             threads,
         };

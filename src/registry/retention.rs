@@ -1,7 +1,11 @@
 //! Retention: images that nobody asked for lately are dropped, rows and GC root together.
 
 use super::{Registry, Result, StateError, images::blocking, used_now};
-use crate::index::{ImageId, IndexError};
+use crate::{
+    blob::Cache,
+    index::{ImageId, IndexError, Needed},
+    oci::Digest,
+};
 use std::{
     collections::{HashMap, HashSet},
     num::NonZeroUsize,
@@ -87,10 +91,13 @@ impl Registry {
 
     /// Rows first, so that nothing points at what is about to lose its root.
     fn drop_alone(&self, images: HashSet<ImageId>) -> Result<()> {
-        let mut candidates = HashSet::new();
+        let mut candidates = Needed::default();
         for id in &images {
-            if let Ok(Some(row)) = self.index.image(id) {
-                candidates.extend(row.contents);
+            let Ok(Some(row)) = self.index.image(id) else { continue };
+            for digest in row.contents {
+                if let Ok(Some(location)) = self.index.location(&digest, id) {
+                    candidates.add(digest, &location.source);
+                }
             }
         }
         self.index.remove_images(&images)?;
@@ -101,12 +108,9 @@ impl Registry {
         }
         // An unlinked file that is mapped keeps its space on the disk.
         self.mapped.clear();
-        let still_cached = self.index.cached()?;
-        for digest in candidates.difference(&still_cached) {
-            if let Err(error) = self.reader.cache.remove(digest) {
-                tracing::warn!(%digest, %error, "it cannot be removed from the blob cache");
-            }
-        }
+        let needed = self.index.needed()?;
+        remove(&self.reader.cache, candidates.blobs.difference(&needed.blobs));
+        remove(&self.reader.lists, candidates.lists.difference(&needed.lists));
         Ok(())
     }
 
@@ -121,20 +125,16 @@ impl Registry {
             Ok(roots) => tracing::info!(roots, "removed GC roots of images that are not in the index"),
             Err(error) => tracing::error!(%error, "GC roots cannot be swept"),
         }
-        let cached = match self.index.cached() {
-            Ok(cached) => cached,
+        let needed = match self.index.needed() {
+            Ok(needed) => needed,
             Err(error @ IndexError::Damaged(_)) => {
                 tracing::warn!("{error}");
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
-        for digest in self.reader.cache.digests() {
-            if !cached.contains(&digest)
-                && let Err(error) = self.reader.cache.remove(&digest)
-            {
-                tracing::warn!(%digest, %error, "it cannot be removed from the blob cache");
-            }
+        for (cache, needed) in [(&self.reader.cache, &needed.blobs), (&self.reader.lists, &needed.lists)] {
+            remove(cache, cache.digests().iter().filter(|digest| !needed.contains(digest)));
         }
         Ok(())
     }
@@ -159,6 +159,14 @@ impl Registry {
         }
         for (error, images) in failures {
             tracing::warn!(images, "GC roots were not registered: {error}");
+        }
+    }
+}
+
+fn remove<'d>(cache: &Cache, digests: impl Iterator<Item = &'d Digest>) {
+    for digest in digests {
+        if let Err(error) = cache.remove(digest) {
+            tracing::warn!(%digest, %error, "it cannot be removed from {:?}", cache.dir());
         }
     }
 }

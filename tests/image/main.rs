@@ -5,4 +5,5 @@ mod hostile;
 mod layouts;
 mod places;
 mod properties;
+mod streamed;
 mod support;

@@ -1,8 +1,9 @@
 //! A pretended store, and writers of archives.
 
 use forge_registry::{
-    blob::{Cache, Source},
+    blob::{Blob, BlobBody, Cache, Source, VirtualTar},
     image::{self, Image, ImageBlob, ImageError, Limits, Reader, Selection},
+    layer::EntryList,
     nix::{StoreDir, StorePath},
     oci::{Digest, Manifest, media_type},
 };
@@ -14,6 +15,13 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+/// All that a body yields.
+pub fn body(body: BlobBody) -> std::io::Result<Vec<u8>> {
+    use http_body_util::BodyExt;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(body.collect()).map(|bytes| bytes.to_bytes().to_vec())
+}
 
 /// A store, a cache, and what reads from one into the other.
 pub struct Host {
@@ -30,10 +38,11 @@ impl Host {
         let dir = tempfile::tempdir().unwrap();
         let store = dir.path().join("store");
         fs::create_dir(&store).unwrap();
-        let cache = Arc::new(Cache::open(dir.path().join("blobs"), max_bytes).unwrap());
+        let cache = Arc::new(Cache::open(dir.path().join("blobs"), max_bytes, "CACHE_MAX_BYTES").unwrap());
+        let lists = Arc::new(Cache::open(dir.path().join("layers"), 1 << 30, "LAYERS_MAX_BYTES").unwrap());
         let threads = NonZeroUsize::new(2).unwrap();
         Self {
-            reader: Reader { store: StoreDir::new(store), cache, limits: Limits::default(), threads },
+            reader: Reader { store: StoreDir::new(store), cache, lists, limits: Limits::default(), threads },
             dir,
         }
     }
@@ -105,6 +114,13 @@ impl Host {
                 file.read_to_end(&mut bytes).unwrap();
             }
             Source::Inline(inline) => bytes = inline.to_vec(),
+            Source::Virtual { list } => {
+                let file = self.reader.lists.open_blob(list).unwrap().expect("an entry list");
+                let list = EntryList::open(file).unwrap();
+                assert_eq!((list.digest(), list.size()), (blob.digest, blob.size));
+                let tar = VirtualTar::new(list, |error| panic!("{error}"));
+                bytes = body(Blob::virtual_tar(tar).body(0..blob.size)).unwrap();
+            }
         }
         assert_eq!(Digest::of(&bytes), blob.digest);
         bytes

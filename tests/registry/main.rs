@@ -19,4 +19,5 @@ mod nothing_is_executed;
 mod pulling;
 mod restarting;
 mod secrets;
+mod streaming;
 mod support;

@@ -1,0 +1,3 @@
+# shellcheck shell=dash
+# Writes $out: $text.
+printf %s "$text" >"$out"

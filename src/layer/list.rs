@@ -1,0 +1,368 @@
+//! Entry lists: what is needed to produce any range of a layer, as a file.
+//!
+//! ```text
+//! "forge-registry layer 1\n"
+//! block*     up to 64 entries, then 8 bytes of SHA-256 over the block's place in the archive and the entries
+//! table      for each block: its place in the archive and its place in this file, 8 bytes each
+//! footer     JSON: style, the archive's size and digest, the store paths with their marks
+//! trailer    places of table and footer, 8 bytes each; SHA-256 of table, footer and these two
+//!
+//! entry ::= kind (0 folder, 1 file, 2 link) mode shared suffix-length suffix
+//!           [size mark(8 bytes)]      a file
+//!           [length target]           a link
+//! ```
+//! Numbers are LEB128 unless said otherwise, little endian if so. `shared` is how many bytes of the name are those of the
+//! entry before it in the block. A block is found by its place in the archive; the places of entries in it follow from
+//! the lengths of headers and contents. So a reader holds the table, 16 bytes for 64 entries, and one block at a time.
+
+use super::{
+    Entry, Kind, LayerError, Mark, Style,
+    header::{self, BLOCK, padding},
+};
+use crate::oci::Digest;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, Write},
+    ops::Range,
+    os::unix::{ffi::OsStringExt, fs::FileExt},
+    path::{Path, PathBuf},
+};
+
+/// The first bytes; another number is another format.
+pub(super) const MAGIC: &[u8] = b"forge-registry layer 1\n";
+const ENTRIES: usize = 64;
+const CHECKSUM: usize = 8;
+const TRAILER: u64 = 8 + 8 + 32;
+/// Python pads archives to a multiple of 20 blocks.
+const RECORD: u64 = 20 * BLOCK;
+/// A block longer than 64 entries with the longest names and link targets is none.
+const MAX_BLOCK: u64 = (ENTRIES as u64) * (2 * 4096 + 64);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Footer {
+    style: Style,
+    size: u64,
+    digest: Digest,
+    roots: Vec<(PathBuf, Mark)>,
+}
+
+/// Writes an entry list.
+#[derive(Debug)]
+pub struct ListWriter<W> {
+    out: W,
+    style: Style,
+    written: u64,
+    /// Where the next entry begins in the archive.
+    position: u64,
+    block: Vec<u8>,
+    block_position: u64,
+    in_block: usize,
+    previous: Vec<u8>,
+    table: Vec<u8>,
+    roots: Vec<(PathBuf, Mark)>,
+}
+
+impl<W: Write> ListWriter<W> {
+    /// Begins a list.
+    pub fn new(mut out: W, style: Style) -> io::Result<Self> {
+        out.write_all(MAGIC)?;
+        Ok(Self {
+            out,
+            style,
+            written: MAGIC.len() as u64,
+            position: 0,
+            block: Vec::new(),
+            block_position: 0,
+            in_block: 0,
+            previous: Vec::new(),
+            table: Vec::new(),
+            roots: Vec::new(),
+        })
+    }
+
+    /// Remembers a store path that the layer is made from.
+    pub fn root(&mut self, path: &Path, mark: Mark) {
+        self.roots.push((path.into(), mark));
+    }
+
+    /// Adds an entry, and appends its headers to `headers`.
+    pub fn push(&mut self, entry: &Entry, headers: &mut Vec<u8>) -> io::Result<()> {
+        if self.in_block == 0 {
+            self.block_position = self.position;
+            self.previous.clear();
+        }
+        encode(&mut self.block, &self.previous, entry);
+        self.previous.clone_from(&entry.name);
+        self.in_block += 1;
+        let before = headers.len();
+        header::write(headers, &self.style, entry);
+        self.position += (headers.len() - before) as u64 + entry.size() + padding(entry.size());
+        if self.in_block == ENTRIES { self.end_block() } else { Ok(()) }
+    }
+
+    fn end_block(&mut self) -> io::Result<()> {
+        if self.in_block == 0 {
+            return Ok(());
+        }
+        self.table.extend_from_slice(&self.block_position.to_le_bytes());
+        self.table.extend_from_slice(&self.written.to_le_bytes());
+        let sum = checksum(self.block_position, &self.block);
+        self.block.extend_from_slice(&sum);
+        self.out.write_all(&self.block)?;
+        self.written += self.block.len() as u64;
+        self.block.clear();
+        self.in_block = 0;
+        Ok(())
+    }
+
+    /// Bytes, all zero, with which the archive ends after the entries so far.
+    pub fn end(&self) -> u64 {
+        let end = self.position + 2 * BLOCK;
+        end.next_multiple_of(RECORD) - self.position
+    }
+
+    /// Ends the list of the archive that has this digest; the archive's size, and what was written to.
+    pub fn finish(mut self, digest: Digest) -> io::Result<(u64, W)> {
+        self.end_block()?;
+        let size = self.position + self.end();
+        let footer = Footer { style: self.style, size, digest, roots: self.roots };
+        let places = [self.written, self.written + self.table.len() as u64];
+        let mut tail = self.table;
+        serde_json::to_writer(&mut tail, &footer)?;
+        tail.extend(places.iter().flat_map(|place| place.to_le_bytes()));
+        let sum = Sha256::digest(&tail);
+        tail.extend_from_slice(&sum);
+        self.out.write_all(&tail)?;
+        Ok((size, self.out))
+    }
+}
+
+/// A part of a range of a layer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// So many zeroes.
+    Zeroes(u64),
+    /// Bytes of a file.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// What it was when it was hashed.
+        mark: Mark,
+        /// Which of its bytes.
+        range: Range<u64>,
+    },
+}
+
+/// An open entry list.
+#[derive(Debug)]
+pub struct EntryList {
+    file: File,
+    footer: Footer,
+    /// Places in the archive and in the list.
+    table: Vec<(u64, u64)>,
+    table_at: u64,
+}
+
+impl EntryList {
+    /// Opens a list; an error if it is not what was written. The blocks are checked when they are read.
+    pub fn open(file: File) -> Result<Self, LayerError> {
+        const TOO_SHORT: LayerError = LayerError::Damaged("it is too short");
+        let read = |range: Range<u64>| -> Result<Vec<u8>, LayerError> {
+            let mut bytes = vec![0; (range.end - range.start) as usize];
+            file.read_exact_at(&mut bytes, range.start).map_err(|_| TOO_SHORT)?;
+            Ok(bytes)
+        };
+        let length = file.metadata().map_err(|_| LayerError::Damaged("its length is unknown"))?.len();
+        let start = MAGIC.len() as u64;
+        let trailer_at = length.checked_sub(TRAILER).filter(|at| *at >= start).ok_or(TOO_SHORT)?;
+        if read(0..start)? != MAGIC {
+            return Err(LayerError::Damaged("it has another format"));
+        }
+        let places = read(trailer_at..trailer_at + 16)?;
+        let (table_at, footer_at) = (number(&places[..8]), number(&places[8..]));
+        if !(start <= table_at && table_at <= footer_at && footer_at <= trailer_at) {
+            return Err(LayerError::Damaged("its parts are out of order"));
+        }
+        let tail = read(table_at..length)?;
+        let (tail, sum) = tail.split_at(tail.len() - 32);
+        if Sha256::digest(tail)[..] != *sum {
+            return Err(LayerError::Damaged("its table or footer has another checksum"));
+        }
+        let (table, rest) = tail.split_at((footer_at - table_at) as usize);
+        let footer = serde_json::from_slice(&rest[..rest.len() - 16])
+            .map_err(|_| LayerError::Damaged("its footer is not what was written"))?;
+        let table = table.chunks_exact(16).map(|row| (number(&row[..8]), number(&row[8..]))).collect();
+        Ok(Self { file, footer, table, table_at })
+    }
+
+    /// The archive's length in bytes.
+    pub fn size(&self) -> u64 {
+        self.footer.size
+    }
+
+    /// The archive's digest.
+    pub fn digest(&self) -> Digest {
+        self.footer.digest
+    }
+
+    /// Whether all store paths that the layer was made from are there, and are still the same. What is in them is looked
+    /// at when it is served.
+    pub fn is_current(&self) -> bool {
+        self.footer
+            .roots
+            .iter()
+            .all(|(path, mark)| fs::symlink_metadata(path).is_ok_and(|metadata| Mark::of(&metadata) == *mark))
+    }
+
+    /// Hands the parts of a range, which is clamped to the archive, to `take`, one after the other.
+    pub fn pieces(
+        &self,
+        range: Range<u64>,
+        take: &mut dyn FnMut(Piece<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (mut at, end) = (range.start, range.end.min(self.footer.size));
+        let mut n = self.table.partition_point(|(position, _)| *position <= at).saturating_sub(1);
+        let mut header = Vec::new();
+        while at < end && n < self.table.len() {
+            let after = self.block(n, &mut |position, entry| {
+                if position >= end {
+                    return Ok(position);
+                }
+                header.clear();
+                header::write(&mut header, &self.footer.style, entry);
+                let contents = position + header.len() as u64;
+                let zeroes = contents + entry.size();
+                let after = zeroes + padding(entry.size());
+                if at < contents.min(end) {
+                    let to = (contents.min(end) - position) as usize;
+                    take(Piece::Bytes(&header[(at - position) as usize..to]))?;
+                    at = contents.min(end);
+                }
+                if at < zeroes.min(end) {
+                    let Kind::File { mark, .. } = entry.kind else { return Ok(after) };
+                    let path = OsString::from_vec(entry.name.clone()).into();
+                    let range = at - contents..zeroes.min(end) - contents;
+                    take(Piece::File { path, mark, range })?;
+                    at = zeroes.min(end);
+                }
+                if at < after.min(end) {
+                    take(Piece::Zeroes(after.min(end) - at))?;
+                    at = after.min(end);
+                }
+                Ok(after)
+            })?;
+            n += 1;
+            if self.table.get(n).is_some_and(|(position, _)| *position != after) && at < end {
+                return Err(LayerError::Damaged("a block does not end where the next begins").into());
+            }
+        }
+        if at < end {
+            // After the last entry.
+            take(Piece::Zeroes(end - at))?;
+        }
+        Ok(())
+    }
+
+    /// Visits the entries of a block, each with its place in the archive; `visit` tells where the next one is, and is
+    /// called for all of them. Gives the place after the last.
+    fn block(&self, n: usize, visit: &mut dyn FnMut(u64, &Entry) -> io::Result<u64>) -> io::Result<u64> {
+        const DAMAGED: LayerError = LayerError::Damaged("a block is not what was written");
+        let (mut position, from) = self.table[n];
+        let to = self.table.get(n + 1).map_or(self.table_at, |(_, to)| *to);
+        let length =
+            to.checked_sub(from).filter(|l| (CHECKSUM as u64..=MAX_BLOCK).contains(l)).ok_or(DAMAGED)?;
+        let mut bytes = vec![0; length as usize];
+        self.file.read_exact_at(&mut bytes, from)?;
+        let (mut entries, sum) = bytes.split_at(bytes.len() - CHECKSUM);
+        if checksum(position, entries) != *sum {
+            return Err(DAMAGED.into());
+        }
+        let mut entry = Entry { name: Vec::new(), mode: 0, kind: Kind::Folder };
+        while !entries.is_empty() {
+            decode(&mut entries, &mut entry).ok_or(DAMAGED)?;
+            position = visit(position, &entry)?;
+        }
+        Ok(position)
+    }
+}
+
+fn checksum(position: u64, entries: &[u8]) -> [u8; CHECKSUM] {
+    let hash = Sha256::new().chain_update(position.to_le_bytes()).chain_update(entries).finalize();
+    let mut sum = [0; CHECKSUM];
+    sum.copy_from_slice(&hash[..CHECKSUM]);
+    sum
+}
+
+/// Eight bytes as a number.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+fn encode(out: &mut Vec<u8>, previous: &[u8], entry: &Entry) {
+    let shared = previous.iter().zip(&entry.name).take_while(|(a, b)| a == b).count();
+    let suffix = &entry.name[shared..];
+    out.push(match entry.kind {
+        Kind::Folder => 0,
+        Kind::File { .. } => 1,
+        Kind::Link(_) => 2,
+    });
+    put(out, u64::from(entry.mode & 0o7777));
+    put(out, shared as u64);
+    put(out, suffix.len() as u64);
+    out.extend_from_slice(suffix);
+    match &entry.kind {
+        Kind::Folder => {}
+        Kind::File { size, mark } => {
+            put(out, *size);
+            out.extend_from_slice(&mark.0.to_le_bytes());
+        }
+        Kind::Link(target) => {
+            put(out, target.len() as u64);
+            out.extend_from_slice(target);
+        }
+    }
+}
+
+fn decode(bytes: &mut &[u8], entry: &mut Entry) -> Option<()> {
+    let kind = *bytes.split_off_first()?;
+    entry.mode = u32::try_from(get(bytes)?).ok()?;
+    let shared = usize::try_from(get(bytes)?).ok().filter(|shared| *shared <= entry.name.len())?;
+    let length = usize::try_from(get(bytes)?).ok()?;
+    entry.name.truncate(shared);
+    entry.name.extend_from_slice(bytes.split_off(..length)?);
+    entry.kind = match kind {
+        0 => Kind::Folder,
+        1 => Kind::File { size: get(bytes)?, mark: Mark(number(bytes.split_off(..8)?)) },
+        2 => {
+            let length = usize::try_from(get(bytes)?).ok()?;
+            Kind::Link(bytes.split_off(..length)?.to_vec())
+        }
+        _ => return None,
+    };
+    Some(())
+}
+
+fn put(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn get(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = *bytes.split_off_first()?;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}

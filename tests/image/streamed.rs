@@ -1,0 +1,288 @@
+//! Streamed images: the script and the configuration of nixpkgs, the configuration of flakeforge.
+
+use crate::support::{Host, docker_archive, gzip, layer};
+use forge_registry::{
+    blob::Source,
+    image::{Image, ImageError},
+    nix::StorePath,
+    oci::{Digest, Manifest},
+};
+use serde_json::{Value, json};
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+
+/// Store paths to make layers from, and a customisation layer.
+fn plant(host: &Host) -> [String; 4] {
+    host.folder("one", &[("bin/one", b"one"), ("lib/\u{e9}", b"e"), ("lib/link", b"-> ../bin/one")]);
+    host.folder("two", &[("share/two", &vec![2; 300_000]), ("empty/", b"")]);
+    host.file("three", b"three");
+    let tar = layer("customised");
+    host.folder("custom", &[("layer.tar", &tar), ("checksum", Digest::of(&tar).hex().as_bytes())]);
+    ["one", "two", "three", "custom"].map(|name| host.path(name).to_str().unwrap().to_owned())
+}
+
+fn conf(host: &Host) -> Value {
+    let [one, two, three, custom] = plant(host);
+    json!({
+        "architecture": "amd64",
+        "config": { "Env": ["PATH=/bin", "X=1"], "Cmd": [format!("{one}/bin/one")], "Labels": { "\u{e9}": "\"\u{1f600}" } },
+        "os": "linux",
+        "store_dir": host.reader.store.as_path(),
+        "from_image": null,
+        "store_layers": [[one, two], [three]],
+        "customisation_layer": custom,
+        "repo_tag": "hello:stable",
+        "created": "2024-02-29T12:00:00+00:00",
+    })
+}
+
+fn newer(host: &Host) -> Value {
+    let mut conf = conf(host);
+    for (key, value) in [
+        ("mtime", "1970-01-01T00:00:01+00:00"),
+        ("uid", "1000"),
+        ("gid", "100"),
+        ("uname", "me"),
+        ("gname", "users"),
+    ] {
+        conf[key] = value.into();
+    }
+    conf
+}
+
+fn write(host: &Host, conf: &Value) -> StorePath {
+    host.file("hello-conf.json", &serde_json::to_vec(conf).unwrap())
+}
+
+/// The reference's archive of the configuration in the store, read as the archive it is.
+fn reference(host: &Host, mode: &str) -> Image {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/stream.py");
+    let output = Command::new("python3")
+        .arg(script)
+        .arg("image")
+        .arg(host.path("hello-conf.json"))
+        .args(Some(mode).filter(|mode| !mode.is_empty()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let archive = host.file("reference.tar", &output.stdout);
+    host.read(&archive).unwrap()
+}
+
+fn assert_same(host: &Host, found: &Image, expected: &Image) {
+    if found.oci.digest != expected.oci.digest {
+        let config = |image: &Image| {
+            let manifest: Manifest = serde_json::from_slice(&image.oci.bytes).unwrap();
+            let blob = image.blobs.iter().find(|blob| blob.digest == manifest.config.digest).unwrap();
+            String::from_utf8(host.bytes(blob)).unwrap()
+        };
+        assert_eq!(config(found), config(expected));
+    }
+    assert_eq!((found.oci.digest, &found.tags), (expected.oci.digest, &expected.tags));
+    for blob in &found.blobs {
+        // Checks the digest.
+        host.bytes(blob);
+    }
+}
+
+#[test]
+fn old_and_new_configurations_yield_the_bytes_that_nixpkgs_writes() {
+    for make in [conf, newer] {
+        let host = Host::new();
+        let object = write(&host, &make(&host));
+        let image = host.read(&object).unwrap();
+        assert_same(&host, &image, &reference(&host, ""));
+        assert_eq!(image.tags, ["stable"]);
+        let computed = image.blobs.iter().filter(|b| matches!(b.source, Source::Virtual { .. })).count();
+        let stored = image.blobs.iter().filter(|b| matches!(b.source, Source::Store { .. })).count();
+        assert_eq!((computed, stored, host.reader.cache.total_bytes()), (2, 1, 0));
+    }
+}
+
+#[test]
+fn a_script_is_read_for_its_configuration_and_for_the_mode_that_its_program_gives_to_nix() {
+    let host = Host::new();
+    write(&host, &newer(&host));
+    let path = |name: &str| host.path(name).display().to_string();
+    for (mode, old) in [("0o0755", "755"), ("0o0555", "555")] {
+        let program = format!("#!/usr/bin/python3.12\n    ti.mode = {mode}  # rwxr-xr-x\n");
+        host.file("stream", program.as_bytes());
+        let script = format!(
+            "#! {}/bin/bash -e\nexec \"{}\"  {} \"$@\" \n",
+            path("bash-5.2"),
+            path("stream"),
+            path("hello-conf.json")
+        );
+        let object = host.file("stream-hello", script.as_bytes());
+        assert_same(&host, &host.read(&object).unwrap(), &reference(&host, old));
+        // As a member of a folder, too.
+        host.folder("containers", &[]);
+        let _ = symlink(host.path("stream-hello"), host.path("containers").join("web"));
+        let member = host.member(&crate::support::object("containers"), "web").unwrap();
+        assert_eq!(member.oci.digest, host.read(&object).unwrap().oci.digest);
+    }
+}
+
+#[test]
+fn a_base_image_comes_first_and_gives_its_environment() {
+    for compress in [<[u8]>::to_vec, gzip] {
+        let host = Host::new();
+        let base = docker_archive(&[layer("base"), layer("second")]);
+        host.file("base.tar.gz", &compress(&base));
+        let mut conf = newer(&host);
+        conf["from_image"] = host.path("base.tar.gz").to_str().unwrap().into();
+        let object = write(&host, &conf);
+        let image = host.read(&object).unwrap();
+        assert_same(&host, &image, &reference(&host, ""));
+        assert_eq!(host.layers(&image).len(), 5);
+        for blob in image.blobs.iter().filter(|blob| blob.source == Source::Cache) {
+            host.reader.cache.remove(&blob.digest).unwrap();
+            let only = forge_registry::image::Selection::Only;
+            forge_registry::image::recreate(&host.reader, &object, &only, blob.digest, blob.size).unwrap();
+            host.bytes(blob);
+        }
+    }
+}
+
+#[test]
+fn layers_that_are_known_are_not_read_again_and_lost_or_damaged_lists_are_made_again() {
+    let host = Host::new();
+    let object = write(&host, &conf(&host));
+    let image = host.read(&object).unwrap();
+    let lists = || -> Vec<_> {
+        let mut lists: Vec<_> =
+            fs::read_dir(host.reader.lists.dir()).unwrap().map(|e| e.unwrap().path()).collect();
+        lists.sort();
+        lists
+    };
+    let before = lists();
+    assert_eq!(before.len(), 2);
+    fs::remove_file(&before[0]).unwrap();
+    fs::remove_file(&before[1]).unwrap();
+    let again = host.read(&object).unwrap();
+    assert_eq!((again.oci.digest, lists()), (image.oci.digest, before.clone()));
+    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+    let inodes: Vec<_> = before.iter().map(|path| inode(path)).collect();
+    host.read(&object).unwrap();
+    assert_eq!(inodes, before.iter().map(|path| inode(path)).collect::<Vec<_>>());
+    let bytes = fs::read(&before[0]).unwrap();
+    fs::remove_file(&before[0]).unwrap();
+    fs::write(&before[0], &bytes[..bytes.len() - 5]).unwrap();
+    assert_eq!(host.read(&object).unwrap().oci.digest, image.oci.digest);
+    assert_eq!(fs::read(&before[0]).unwrap(), bytes);
+}
+
+#[test]
+fn now_is_when_the_configuration_was_built_so_digests_do_not_change_from_look_to_look() {
+    let host = Host::new();
+    let mut conf = newer(&host);
+    conf["created"] = "now".into();
+    let object = write(&host, &conf);
+    let first = host.read(&object).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(host.read(&object).unwrap().oci.digest, first.oci.digest);
+}
+
+/// Reads what has to be refused, and leaves nothing behind.
+fn refused(host: &Host, conf: &Value) -> String {
+    let object = write(host, conf);
+    let error = host.read(&object).unwrap_err();
+    host.assert_cache_is_empty();
+    assert_eq!(host.reader.lists.total_bytes(), 0);
+    assert!(!matches!(error, ImageError::Io { .. }), "not the system's fault: {error}");
+    error.to_string()
+}
+
+#[test]
+fn hostile_configurations_are_refused_in_clear_words_and_nothing_outside_the_store_is_read() {
+    let host = Host::new();
+    let secret = host.dir.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    let store = host.reader.store.as_path().to_str().unwrap().to_owned();
+    let good = newer(&host);
+    symlink(&secret, host.path("leads-out")).unwrap();
+    fs::create_dir(host.path("no-layer")).unwrap();
+    fs::write(host.path("no-layer").join("checksum"), "0".repeat(64)).unwrap();
+    host.folder("wrong", &[("layer.tar", &layer("x")), ("checksum", "0".repeat(64).as_bytes())]);
+    host.folder("odd", &[("layer.tar", &layer("x")), ("checksum", b"sha256:abc")]);
+    host.folder("text", &[("layer.tar", b"text"), ("checksum", Digest::of(b"text").hex().as_bytes())]);
+    fs::create_dir(host.path("out-layer")).unwrap();
+    fs::write(host.path("out-layer").join("checksum"), Digest::of(b"secret").hex()).unwrap();
+    symlink(&secret, host.path("out-layer").join("layer.tar")).unwrap();
+    host.file("text.txt", b"no archive");
+    let path = |name: &str| host.path(name).to_str().unwrap().to_owned();
+    let cases: Vec<(&str, Value, &str)> = vec![
+        ("store_layers", json!([["/etc/passwd"]]), "not in the Nix store"),
+        ("store_layers", json!([[secret]]), "not in the Nix store"),
+        ("store_layers", json!([[format!("{store}/../secret")]]), "not in the Nix store"),
+        ("store_layers", json!([[format!("{}/../../secret", path("one"))]]), "not in the Nix store"),
+        ("store_layers", json!([[format!("{}/bin", path("one"))]]), "not the name of a store path"),
+        ("store_layers", json!([[store]]), "not in the Nix store"),
+        ("store_layers", json!([[path("gone")]]), "which it does not contain"),
+        ("store_layers", json!("all"), "not a list of lists"),
+        ("store_layers", json!([[1]]), "not a list of lists"),
+        ("store_layers", json!([vec![path("one"); 100_001]]), "exceeds a limit"),
+        ("store_layers", json!(vec![[path("one")]; 501]), "more than 500 layers"),
+        ("store_dir", json!("/gnu/store"), "this store is"),
+        ("store_dir", Value::Null, "no \"store_dir\""),
+        ("architecture", Value::Null, "no \"architecture\""),
+        ("created", json!("yesterday"), "neither ISO 8601 nor now"),
+        ("created", Value::Null, "no \"created\""),
+        ("uid", json!("root"), "\"uid\" is not a number"),
+        ("customisation_layer", json!(path("gone")), "which it does not contain"),
+        ("customisation_layer", json!(path("no-layer")), "layer.tar"),
+        ("customisation_layer", json!(path("wrong")), "the checksum beside it says sha256:0000"),
+        ("customisation_layer", json!(path("odd")), "no SHA-256"),
+        ("customisation_layer", json!(path("text")), "not a plain tar archive"),
+        ("customisation_layer", json!(path("out-layer")), "not in the store"),
+        ("customisation_layer", json!("/etc"), "not in the store"),
+        ("customisation_layer", json!(["/etc"]), "not a string"),
+        ("from_image", json!("/etc/passwd"), "not in the store"),
+        ("from_image", json!(path("leads-out")), "not in the store"),
+        ("from_image", json!(path("gone")), "which it does not contain"),
+        ("from_image", json!(path("text.txt")), "a text file"),
+        ("from_image", json!(7), "not a string"),
+    ];
+    for (key, value, expected) in cases {
+        let mut conf = good.clone();
+        conf[key] = value;
+        let said = refused(&host, &conf);
+        assert!(
+            said.contains(expected),
+            "{key}: {expected:?} is missing in: {}",
+            &said[..said.len().min(500)]
+        );
+        assert!(said.len() < 1500, "{key}: {} bytes", said.len());
+    }
+    // A link in a layer is an entry; what it leads to is not looked at.
+    let mut conf = good.clone();
+    conf["store_layers"] = json!([[path("leads-out")]]);
+    let image = host.read(&write(&host, &conf)).unwrap();
+    let (bytes, _) = &host.layers(&image)[0];
+    // /nix, /nix/store and the link, whose name fits or takes an extended header.
+    assert_eq!(bytes.len(), 10_240);
+}
+
+#[test]
+fn a_million_paths_are_refused_before_anything_is_made_of_them() {
+    let host = Host::new();
+    let mut conf = newer(&host);
+    conf["store_layers"] = json!([vec![host.path("one").to_str().unwrap(); 1_000_000]]);
+    let said = refused(&host, &conf);
+    assert!(said.contains("exceeds a limit") && said.contains("the configuration"), "{said}");
+}
+
+#[test]
+fn scripts_and_json_that_are_no_image_are_told_as_what_they_are() {
+    let host = Host::new();
+    let named = format!("#!/bin/sh\nexec {} \"$@\"\n", host.path("gone-conf.json").display());
+    for (text, expected) in [
+        ("{\"name\": \"x\"}", "a JSON file"),
+        ("{\"store_layers\": ", "a JSON file"),
+        ("#!/bin/sh\necho\n", "a script"),
+        ("#!/bin/sh\nexec /nix/store/../../etc/x.json\n", "a script"),
+        (&named, "gone-conf.json"),
+    ] {
+        let said = host.refused(text.as_bytes());
+        assert!(said.contains(expected), "{expected:?} is missing in: {said}");
+    }
+}

@@ -1,0 +1,5 @@
+//! Layers that are computed from store paths, beside what Python's `tarfile` and GNU tar make of the same files.
+
+mod bytes;
+mod changes;
+mod support;

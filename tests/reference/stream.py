@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""What nixpkgs' streamLayeredImage writes, made by Python's tarfile from the rules and without the code under test.
+
+    stream.py layer STYLE PATH...   one layer on standard output; STYLE is JSON: mtime, uid, gid, uname, gname,
+                                    root_mode, devices ("Empty", "Zero")
+    stream.py header STYLE ENTRY    the headers of an entry of any size: name, mode, size, type, linkname
+    stream.py image CONF [MODE]     a docker-archive on standard output; MODE of /nix in octal digits
+    stream.py tree ARCHIVE          what is in an archive, a line each, as tarfile reads it
+"""
+import datetime
+import hashlib
+import io
+import json
+import os
+import sys
+import tarfile
+
+
+class OldTarInfo(tarfile.TarInfo):
+    """Up to Python 3.10 the device fields are zeroes."""
+
+    @staticmethod
+    def _create_header(info, format, encoding, errors):
+        block = bytearray(tarfile.TarInfo._create_header(info, format, encoding, errors))
+        block[329:345] = b"0000000\0" * 2
+        block[148:156] = b" " * 8
+        block[148:155] = b"%06o\0" % sum(block)
+        return bytes(block)
+
+
+def below(path):
+    """A path and all that is below it, as lists of components, sorted."""
+    found = [path]
+    if os.path.isdir(path) and not os.path.islink(path):
+        for folder, folders, files in os.walk(path):
+            found += [os.path.join(folder, name) for name in folders + files]
+    return sorted(found, key=lambda p: p.split("/"))
+
+
+def layer(out, style, paths):
+    info_type = OldTarInfo if style["devices"] == "Zero" else tarfile.TarInfo
+
+    def owned(info):
+        info.mtime, info.uid, info.gid = style["mtime"], style["uid"], style["gid"]
+        info.uname, info.gname = style["uname"], style["gname"]
+        return info
+
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, tarinfo=info_type) as tar:
+        for name in "/nix", "/nix/store":
+            root = info_type(name)
+            root.type, root.mode = tarfile.DIRTYPE, style["root_mode"]
+            tar.addfile(owned(root))
+        for path in paths:
+            for file in below(path):
+                info = tar.gettarinfo(file)
+                info.name = "/" + info.name
+                if info.islnk():
+                    info.type, info.linkname, info.size = tarfile.REGTYPE, "", os.stat(file).st_size
+                owned(info)
+                if info.isreg():
+                    with open(file, "rb") as content:
+                        tar.addfile(info, content)
+                else:
+                    tar.addfile(info)
+
+
+def header(out, style, entry):
+    info = (OldTarInfo if style["devices"] == "Zero" else tarfile.TarInfo)(entry["name"])
+    info.mode, info.size, info.linkname = entry["mode"], entry["size"], entry["linkname"]
+    info.type = entry["type"].encode()
+    info.mtime, info.uid, info.gid = style["mtime"], style["uid"], style["gid"]
+    info.uname, info.gname = style["uname"], style["gname"]
+    out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+
+
+def image(out, conf, mode):
+    created = datetime.datetime.fromisoformat(conf["created"])
+    written = datetime.datetime.fromisoformat(conf.get("mtime", conf["created"]))
+    style = {
+        "mtime": int(written.timestamp()),
+        "uid": int(conf.get("uid", 0)),
+        "gid": int(conf.get("gid", 0)),
+        "uname": conf.get("uname", "root"),
+        "gname": conf.get("gname", "root"),
+        "root_mode": mode or (0o755 if "uid" in conf else 0o555),
+        "devices": "Empty",
+    }
+    layers, config = [], conf["config"]
+    with tarfile.open(fileobj=out, mode="w|") as archive:
+
+        def add(name, content):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+        def add_layer(content, paths):
+            digest = hashlib.sha256(content).hexdigest()
+            add(digest + "/layer.tar", content)
+            layers.append((digest, digest + "/layer.tar", paths))
+
+        if conf.get("from_image"):
+            with tarfile.open(conf["from_image"]) as base:
+                manifest = json.load(base.extractfile("manifest.json"))[0]
+                base_config = json.load(base.extractfile(manifest["Config"]))
+                for name, diff_id in zip(manifest["Layers"], base_config["rootfs"]["diff_ids"]):
+                    add(name, base.extractfile(name).read())
+                    layers.append((diff_id.split(":")[1], name, [name]))
+            env = {}
+            for entry in base_config["config"].get("Env", []) + config.get("Env", []):
+                env[entry.split("=")[0]] = entry
+            if env:
+                config["Env"] = list(env.values())
+        for paths in conf["store_layers"]:
+            content = io.BytesIO()
+            layer(content, style, paths)
+            add_layer(content.getvalue(), paths)
+        folder = conf["customisation_layer"]
+        with open(folder + "/layer.tar", "rb") as content:
+            add_layer(content.read(), [folder])
+
+        text = json.dumps(
+            {
+                "created": created.isoformat(),
+                "architecture": conf["architecture"],
+                "os": "linux",
+                "config": config,
+                "rootfs": {"diff_ids": ["sha256:" + digest for digest, _, _ in layers], "type": "layers"},
+                "history": [
+                    {"created": created.isoformat(), "comment": "store paths: " + str(paths)} for _, _, paths in layers
+                ],
+            },
+            indent=4,
+        ).encode()
+        name = hashlib.sha256(text).hexdigest() + ".json"
+        add(name, text)
+        manifest = [{"Config": name, "RepoTags": [conf["repo_tag"]], "Layers": [name for _, name, _ in layers]}]
+        add("manifest.json", json.dumps(manifest).encode())
+
+
+def tree(out, file):
+    with tarfile.open(file, errors="surrogateescape") as archive:
+        for info in archive:
+            line = [info.name, info.type.decode(), "%o" % info.mode, str(info.size), info.linkname, str(info.mtime)]
+            line += [str(info.uid), str(info.gid), info.uname, info.gname]
+            if info.isreg() and info.size < 1 << 26:
+                line.append(hashlib.sha256(archive.extractfile(info).read()).hexdigest())
+            out.write(repr(line).encode() + b"\n")
+
+
+def main(command, *arguments):
+    out = sys.stdout.buffer
+    if command == "layer":
+        layer(out, json.loads(arguments[0]), arguments[1:])
+    elif command == "header":
+        header(out, json.loads(arguments[0]), json.loads(arguments[1]))
+    elif command == "image":
+        with open(arguments[0]) as conf:
+            image(out, json.load(conf), int(arguments[1], 8) if arguments[1:] else None)
+    elif command == "tree":
+        tree(out, arguments[0])
+    else:
+        sys.exit(__doc__)
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,237 @@
+//! Streamed images: layers that are computed from store paths, as clients see them.
+
+use crate::{
+    bed::Bed,
+    support::{Flake, PATIENCE, Registry, layers, nix, sha256},
+};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const IMAGES: [&str; 3] = ["hello-streamed", "hello-streamed-base", "hello-streamed-conf"];
+
+/// Builds an image of the flake; the store path.
+fn build(flake: &Flake, name: &str) -> PathBuf {
+    let attribute = format!("{}#{name}.image", flake.reference());
+    let output = nix("nix", &["build", "--impure", "--no-link", "--print-out-paths", &attribute]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().into()
+}
+
+/// The configuration that a script names, or that this is.
+fn configuration(image: &Path) -> PathBuf {
+    let text = fs::read_to_string(image).unwrap();
+    match text.starts_with("#!") {
+        true => text.split_whitespace().find(|word| word.ends_with("-conf.json")).unwrap().into(),
+        false => image.into(),
+    }
+}
+
+fn skopeo(arguments: &[&str]) -> String {
+    let output = Command::new("skopeo").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn skopeo_pulls_what_docker_load_would_get_from_the_script() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[("TAG_TTL", "1h")]);
+    let dir = tempfile::tempdir().unwrap();
+    for name in IMAGES {
+        let archive = dir.path().join(format!("{name}.tar"));
+        let output = Command::new("python3")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/stream.py"))
+            .arg("image")
+            .arg(configuration(&build(&flake, name)))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::write(&archive, output.stdout).unwrap();
+        // The manifest that skopeo makes of an archive names the digests of uncompressed layers.
+        let expected = skopeo(&["inspect", "--raw", &format!("docker-archive:{}", archive.display())]);
+        let expected: serde_json::Value = serde_json::from_str(&expected).unwrap();
+
+        let copy = dir.path().join(name);
+        let (source, target) =
+            (format!("docker://{}/{name}:latest", registry.address), format!("dir:{}", copy.display()));
+        skopeo(&["copy", "--src-tls-verify=false", "--preserve-digests", &source, &target]);
+        let pulled = fs::read(copy.join("manifest.json")).unwrap();
+        let pulled: serde_json::Value = serde_json::from_slice(&pulled).unwrap();
+        assert_eq!(pulled["config"]["digest"], expected["config"]["digest"], "{name}: the image's ID");
+        let digests = |manifest: &serde_json::Value| -> Vec<String> {
+            let layers = manifest["layers"].as_array().unwrap();
+            layers.iter().map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(digests(&pulled), digests(&expected), "{name}");
+    }
+    assert!(fs::read_dir(registry.state.join("blobs")).unwrap().next().is_none(), "no layer is on the disk");
+
+    let read = registry.logged("indexed");
+    let first: Vec<String> = IMAGES.map(|name| registry.pull(name, "latest")).into();
+    for stop in [true, false] {
+        if stop {
+            assert!(registry.stop().success());
+        } else {
+            registry.kill();
+        }
+        registry.run();
+        let again: Vec<String> = IMAGES.map(|name| registry.pull(name, "latest")).into();
+        assert_eq!(again, first);
+    }
+    assert_eq!(registry.logged("indexed"), read, "nothing was hashed again");
+}
+
+#[test]
+fn ranges_of_a_computed_layer_are_those_of_the_whole() {
+    let flake = Flake::new("");
+    let registry = Registry::start(&flake, &[]);
+    let name = "hello-streamed";
+    for layer in layers(&registry.manifest(name, "latest")) {
+        let path = format!("/v2/{name}/blobs/{layer}");
+        let all = registry.get(&path).body;
+        assert_eq!(sha256(&all), layer);
+        let head = registry.request("HEAD", &path, &[]);
+        assert_eq!(head.header("content-length"), all.len().to_string());
+        let length = all.len();
+        for (from, to) in
+            [(0, 1), (1, 700), (511, 1025), (length / 3, length / 3 * 2 + 1), (length - 7, length)]
+        {
+            let part = registry.request("GET", &path, &[("range", &format!("bytes={from}-{}", to - 1))]);
+            assert_eq!(part.status, 206);
+            assert_eq!(part.header("content-range"), format!("bytes {from}-{}/{length}", to - 1));
+            assert!(part.body == all[from..to], "{from} to {to}");
+        }
+        let parts = registry.request("GET", &path, &[("range", "bytes=3-9,1000-1010")]);
+        assert_eq!(parts.status, 206);
+        assert!(parts.body.windows(7).any(|window| window == &all[3..10]));
+        assert!(parts.body.windows(11).any(|window| window == &all[1000..1011]));
+        let beyond = registry.request("GET", &path, &[("range", &format!("bytes={length}-"))]);
+        assert_eq!(beyond.status, 416);
+    }
+}
+
+fn lists(registry: &Registry) -> Vec<PathBuf> {
+    fs::read_dir(registry.state.join("layers")).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn images_share_the_entry_lists_of_layers_that_they_share() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[("TAG_TTL", "1h"), ("CACHE_SIZE", "1")]);
+    registry.pull("hello-streamed", "latest");
+    assert_eq!(lists(&registry).len(), 2, "one for busybox, one for the program");
+    registry.pull("hello-streamed-base", "latest");
+    crate::support::eventually("the first image is dropped", || {
+        fs::read_dir(registry.state.join("gcroots")).unwrap().count() == 1
+    });
+    assert_eq!(lists(&registry).len(), 2);
+    registry.pull("hello-streamed-base", "latest");
+
+    // What is lost or damaged is made again, and what nobody needs is removed.
+    registry.kill();
+    let files = lists(&registry);
+    fs::remove_file(&files[0]).unwrap();
+    let bytes = fs::read(&files[1]).unwrap();
+    fs::remove_file(&files[1]).unwrap();
+    fs::write(&files[1], [&bytes[..40], b"damage", &bytes[46..]].concat()).unwrap();
+    fs::write(registry.state.join("layers").join("0".repeat(64)), "no image needs this").unwrap();
+    registry.run();
+    assert_eq!(lists(&registry).len(), 1);
+    let layer = layers(&registry.manifest("hello-streamed-base", "latest"));
+    for layer in &layer {
+        // A response that was cut may be the first one; the second is right.
+        let (status, body) = raw(&registry, &format!("/v2/hello-streamed-base/blobs/{layer}"));
+        assert!(status == 0 || status == 200 && sha256(&body) == *layer, "{status}");
+    }
+    registry.pull("hello-streamed-base", "latest");
+    assert_eq!(lists(&registry).len(), 2);
+}
+
+/// A request over a bare connection: the status, and as much of the body as came. Nothing at all if the connection was
+/// cut before that.
+fn raw(registry: &Registry, path: &str) -> (u16, Vec<u8>) {
+    let mut connection = TcpStream::connect(&registry.address).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(connection, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    // A reset is one way of being cut.
+    let _ = connection.read_to_end(&mut answer);
+    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return (0, answer) };
+    let end = end + 4;
+    let status = String::from_utf8_lossy(&answer[9..12]).parse().unwrap();
+    (status, answer[end..].to_vec())
+}
+
+#[test]
+fn a_computed_layer_whose_store_paths_were_collected_is_served_again() {
+    let bed = Bed::up();
+    let flake = Flake::new("");
+    let mut registry = bed.registry(&flake, &[("TAG_TTL", "1h"), ("MAX_MAPPED_FILES", "1")]);
+    for name in IMAGES {
+        let digest = registry.pull(name, "latest");
+        // What is rooted stays, with all store paths that its layers are made of.
+        bed.collect_garbage();
+        assert!(bed.store_path("-greeter-1.0.0").is_some());
+        assert_eq!(registry.pull(name, "latest"), digest);
+        registry.kill();
+        for link in fs::read_dir(registry.state.join("gcroots")).unwrap() {
+            fs::remove_file(link.unwrap().path()).unwrap();
+        }
+        bed.collect_garbage();
+        assert_eq!(bed.store_path("-greeter-1.0.0"), None);
+        registry.run();
+        for layer in layers(&registry.manifest(name, &digest)) {
+            let blob = registry.blob(name, &layer);
+            assert_eq!((blob.status, sha256(&blob.body)), (200, layer), "{name}");
+        }
+        assert_eq!(registry.pull(name, "latest"), digest);
+    }
+}
+
+#[test]
+fn bytes_of_a_store_path_that_changed_are_never_served_under_the_old_digest() {
+    let bed = Bed::up();
+    let flake = Flake::new("");
+    let registry = bed.registry(&flake, &[("TAG_TTL", "1h"), ("MAX_MAPPED_FILES", "1")]);
+    let name = "hello-streamed";
+    registry.pull(name, "latest");
+    let all = layers(&registry.manifest(name, "latest"));
+    let path = format!("/v2/{name}/blobs/{}", all[1]);
+    let greeter = bed.store_path("-greeter-1.0.0").unwrap();
+    let program = greeter.join("bin/greeter");
+    let original = fs::read(&program).unwrap();
+    // Deep in the store path, as if something were mounted over it: the path itself is what it was.
+    let folder = greeter.join("bin");
+    let writable = |yes: bool| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(if yes { 0o755 } else { 0o555 });
+        fs::set_permissions(&folder, mode).unwrap();
+    };
+    writable(true);
+    let mut changed = original.clone();
+    changed[0] ^= 1;
+    fs::write(greeter.join("bin/new"), &changed).unwrap();
+    fs::rename(greeter.join("bin/new"), &program).unwrap();
+    writable(false);
+    let (status, body) = raw(&registry, &path);
+    assert!(status != 200 || sha256(&body) != all[1]);
+    assert!(!body.windows(changed.len()).any(|window| window == changed), "none of the other file's bytes");
+    assert!(registry.logged("a response was cut") == 1, "{}", registry.log());
+    // Now it is known: the old digest is not there any more.
+    let (status, body) = raw(&registry, &path);
+    assert_eq!(status, 404, "{}", String::from_utf8_lossy(&body));
+
+    // With the file as it was, the image is what it was.
+    writable(true);
+    fs::write(greeter.join("bin/new"), &original).unwrap();
+    fs::set_permissions(greeter.join("bin/new"), std::os::unix::fs::PermissionsExt::from_mode(0o555))
+        .unwrap();
+    fs::rename(greeter.join("bin/new"), &program).unwrap();
+    writable(false);
+    let manifest = registry.manifest(name, "latest");
+    assert_eq!(manifest.status, 200);
+}
