@@ -147,6 +147,7 @@ in
         Restart = "on-failure";
         RestartSec = 1;
         TimeoutStopSec = 60;
+        LimitNOFILE = 65536; # connections, above all
         StateDirectory = "forge-registry"; # passed on as STATE_DIRECTORY
         SupplementaryGroups = lib.optional evaluates "forge-evaluator";
         MemoryDenyWriteExecute = true;

@@ -69,7 +69,8 @@ fn fail_settings(error: &ConfigError) -> ExitCode {
 fn log(config: &Config, quiet: bool) {
     use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
     // Libraries tell at DEBUG what our own lines tell better.
-    let level = if quiet { config.log_level.min(tracing::Level::WARN) } else { config.log_level };
+    // A command tells its outcome itself.
+    let level = if quiet { tracing::Level::ERROR } else { config.log_level };
     let targets = Targets::new().with_default(tracing::Level::WARN).with_target("forge_registry", level);
     let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let subscriber = tracing_subscriber::registry().with(targets);

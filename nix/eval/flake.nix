@@ -2,7 +2,9 @@
 #
 #   flake    flake reference
 #   systems  systems to look in, the preferred first
-#   query    { list = true; }                     everything that can be pulled
+#   query    { list = null; }                     everything that can be pulled
+#            { list = [ name … ]; }               the same of these packages and applications alone
+#            { names = true; }                    the names of all packages and applications; no value is looked at
 #            { attrs = [ [ string ] … ]; }        the first of these attribute paths that exists
 #
 # Each path is looked up as `nix build` does: below packages.<system>, legacyPackages.<system>, and as it is. Its
@@ -23,8 +25,20 @@ let
   drop = n: list: builtins.genList (i: builtins.elemAt list (i + n)) (builtins.length list - n);
   split = text: builtins.filter builtins.isString (builtins.split "\\." text);
 
+  # Clients refuse upper case in names: where nothing has a name as it is written, the one attribute that only differs
+  # in case is meant.
+  letters = builtins.filter (c: c != "" && builtins.isString c) (builtins.split "" "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+  small = builtins.filter (c: c != "" && builtins.isString c) (builtins.split "" "abcdefghijklmnopqrstuvwxyz");
+  lower = builtins.replaceStrings letters small;
+  named = anyCase: set: key:
+    if set ? ${key} then [ key ]
+    else if !anyCase then [ ]
+    else
+      let same = builtins.filter (name: lower name == key) (builtins.attrNames set); in
+      if builtins.length same == 1 then same else [ ];
+
   # [ ] or [ value ]: `parts` descended from `value`, where neighbours may be one name that contains dots.
-  descend = value: parts:
+  descend = anyCase: value: parts:
     if parts == [ ] then [ value ]
     else if !builtins.isAttrs value then [ ]
     else
@@ -33,7 +47,10 @@ let
           let key = join (take n parts); in
           if n > builtins.length parts then [ ]
           else
-            let found = if value ? ${key} then descend value.${key} (drop n parts) else [ ]; in
+            let
+              name = named anyCase value key;
+              found = if name == [ ] then [ ] else descend anyCase value.${builtins.head name} (drop n parts);
+            in
             if found != [ ] then found else from (n + 1);
       in
       from 1;
@@ -41,17 +58,19 @@ let
   find = path:
     let
       parts = builtins.concatMap split path;
-      try = roots:
+      try = anyCase: roots:
         if roots == [ ] then [ ]
         else
           let
             root = builtins.head roots;
-            found = descend outputs (root.path ++ parts);
+            set = descend false outputs root.path;
+            found = if set == [ ] then [ ] else descend anyCase (builtins.head set) parts;
           in
-          if found == [ ] then try (builtins.tail roots)
+          if found == [ ] then try anyCase (builtins.tail roots)
           else [ { inherit (root) system; value = builtins.head found; attr = join (root.path ++ parts); } ];
+      exact = try false roots;
     in
-    try roots;
+    if exact != [ ] then exact else try true roots;
 
   string = value: if builtins.isString value && value != "" then value else null;
   attempt = value: let r = builtins.tryEval value; in if r.success then r.value else null;
@@ -75,7 +94,7 @@ let
   # Names near to one that was not found. Only names are listed; no value is looked at.
   siblings =
     builtins.concatMap (root:
-      let found = descend outputs root.path; in
+      let found = descend false outputs root.path; in
       if root.path == [ ] || found == [ ] || !builtins.isAttrs (builtins.head found) then [ ]
       else builtins.attrNames (builtins.head found)
     ) roots;
@@ -102,7 +121,7 @@ let
   # Only packages.<system> is listed: legacyPackages is for sets too large to look at each value.
   listed =
     let
-      sets = builtins.concatMap (system: descend outputs [ "packages" system ]) systems;
+      sets = builtins.concatMap (system: descend false outputs [ "packages" system ]) systems;
       all = builtins.foldl' (all: set: set // all) { } sets;
       has = name: value: attempt (builtins.isAttrs value && value ? ${name}) == true;
       image = file: builtins.match "(.+)[.](tar|tar[.][a-z0-9]+|tgz)" file;
@@ -113,9 +132,11 @@ let
         if builtins.isAttrs entries then images (builtins.attrNames entries)
         else if builtins.isList entries then images (map (e: e.name) entries)
         else [ ];
-      names = builtins.attrNames all;
+      every = builtins.attrNames all;
+      names = if query.list or null == null then every else builtins.filter (n: all ? ${n}) query.list;
     in
     {
+      inherit every;
       packages = builtins.filter (n: has "image" all.${n}) names;
       applications = builtins.concatMap (n:
         if has "containers" all.${n} then [ { name = n; images = members all.${n}.containers; } ] else [ ]
@@ -125,6 +146,6 @@ in
 {
   forgeRegistry = {
     revision = outputs.rev or outputs.dirtyRev or null;
-    nixVersion = builtins.nixVersion;
-  } // (if query ? list then { inherit listed; } else lookUp query.attrs);
+  } // (if query ? list then { listed = { inherit (listed) packages applications; }; }
+  else if query ? names then { names = listed.every; } else lookUp query.attrs);
 }

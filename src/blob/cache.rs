@@ -15,6 +15,7 @@ use lru::LruCache;
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -96,7 +97,8 @@ impl Cache {
     /// a time may use a folder. `setting` is what the user calls `max_bytes`.
     pub fn open(dir: impl Into<PathBuf>, max_bytes: u64, setting: &'static str) -> io::Result<Self> {
         let dir = dir.into();
-        fs::create_dir_all(&dir)?;
+        // Images can be private.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         let mut found = Vec::new();
         for entry in fs::read_dir(&dir)? {
             let entry = entry?;

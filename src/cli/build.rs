@@ -7,7 +7,15 @@ use forge_registry::{
     registry::{Patience, Registry, StateError},
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use std::{process::ExitCode, time::Duration};
+use std::{
+    fs::DirBuilder,
+    hash::{BuildHasher, RandomState},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 #[derive(Debug, thiserror::Error)]
 enum NameAndTagError {
@@ -36,12 +44,10 @@ async fn try_build(config: &mut Config, name: &str) -> Result<(), Box<dyn std::e
         Ok(Registry::open(dir, config.registry.clone(), daemon(config), resolver(config)?)?)
     };
     // A running registry holds its state; what is built here is found by it in the Nix store all the same.
-    let scratch = std::env::temp_dir().join(format!("forge-registry-build-{}", std::process::id()));
-    let mut own_state = true;
+    let mut scratch = None;
     let registry = match open(config, &config.state_dir) {
         Err(error) if error.downcast_ref::<StateError>().is_some() => {
-            own_state = false;
-            open(config, &scratch)?
+            open(config, scratch.insert(new_folder()?))?
         }
         other => other?,
     };
@@ -53,8 +59,8 @@ async fn try_build(config: &mut Config, name: &str) -> Result<(), Box<dyn std::e
     bar.finish_and_clear();
     registry.flush();
     drop(registry);
-    if !own_state {
-        let _ = std::fs::remove_dir_all(&scratch);
+    if let Some(scratch) = scratch {
+        let _ = std::fs::remove_dir_all(scratch);
     }
     for document in answer?.documents {
         println!("{} {}", document.digest, document.media_type);
@@ -62,8 +68,21 @@ async fn try_build(config: &mut Config, name: &str) -> Result<(), Box<dyn std::e
     Ok(())
 }
 
+/// A folder of our own. Others can write where it lies, so it must not have been there before.
+fn new_folder() -> io::Result<PathBuf> {
+    let random = RandomState::new().hash_one(std::process::id());
+    let path = std::env::temp_dir().join(format!("forge-registry-build-{random:016x}"));
+    DirBuilder::new().mode(0o700).create(&path)?;
+    Ok(path)
+}
+
 /// `name`, `name:tag`, `name@digest`; a registry's address in front is what people paste, and is not part of it.
 fn parse(text: &str, config: &Config) -> Result<(RepositoryName, Reference), NameAndTagError> {
+    let text = text.strip_prefix("docker://").unwrap_or(text);
+    let text = match text.split_once('/') {
+        Some((host, name)) if host.contains(':') || host == "localhost" => name,
+        _ => text,
+    };
     let (name, reference) = match (text.split_once('@'), text.rsplit_once(':')) {
         (Some(parts), _) => parts,
         (None, Some((name, tag))) if !tag.contains('/') => (name, tag),
@@ -73,4 +92,23 @@ fn parse(text: &str, config: &Config) -> Result<(RepositoryName, Reference), Nam
         RepositoryName::parse(name, config.route.max_name_length)?,
         Reference::parse(reference, config.route.max_tag_length)?,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_paste_is_understood() {
+        let config = Config::from_variables([("FLAKE", "github:o/r")]).unwrap();
+        for text in
+            ["packages/a", "packages/a:latest", "localhost/packages/a", "docker://127.0.0.1:6443/packages/a"]
+        {
+            let (name, reference) = parse(text, &config).unwrap();
+            assert_eq!((name.as_str(), reference.to_string().as_str()), ("packages/a", "latest"), "{text}");
+        }
+        let (name, reference) = parse("[::1]:6443/python3.12:1.0", &config).unwrap();
+        assert_eq!((name.as_str(), reference.to_string().as_str()), ("python3.12", "1.0"));
+        assert!(parse("a b", &config).is_err());
+    }
 }

@@ -1,7 +1,10 @@
 //! `forge-registry check`: what was found, and what to do about what was not.
 
 use super::{daemon, flake, store};
-use forge_registry::{config::Config, resolve::Catalog};
+use forge_registry::{
+    config::Config,
+    resolve::{Catalog, Listing},
+};
 use std::{fs, io::ErrorKind, path::Path, process::ExitCode};
 
 /// Checks every part and prints a line for each; fails if any part does.
@@ -24,7 +27,7 @@ pub async fn check(config: Config) -> ExitCode {
     match flake(&config) {
         None => println!("  -   FLAKE: not set, so no evaluator is needed"),
         Some(flake) => {
-            let reference = config.flake.as_deref().unwrap_or_default();
+            let reference = flake.shown();
             let socket = config.evaluator_socket.display();
             match flake.ping().await {
                 Err(error) => report.bad(
@@ -35,15 +38,10 @@ pub async fn check(config: Config) -> ExitCode {
                 Ok(version) => {
                     report.good("EVALUATOR_SOCKET", &format!("{socket}: Nix {version}"));
                     match flake.list().await {
-                        Ok(listing) => report.good(
-                            "FLAKE",
-                            &format!(
-                                "{reference}: {} images for {}{}",
-                                listing.names.len(),
-                                config.systems.join(", "),
-                                listing.names.first().map_or_else(String::new, |n| format!(", such as {n}")),
-                            ),
-                        ),
+                        Ok(listing) => {
+                            let found = found(&listing, &config.systems.join(", "));
+                            report.good("FLAKE", &format!("{reference}: {found}"));
+                        }
                         Err(error) => report.bad(
                             "FLAKE",
                             &format!("{reference}: {error}"),
@@ -89,6 +87,18 @@ pub async fn check(config: Config) -> ExitCode {
     }
 }
 
+fn found(listing: &Listing, systems: &str) -> String {
+    let mut found = format!("{} images for {systems}", listing.names.len());
+    if let Some(name) = listing.names.first() {
+        found += &format!(", such as {name}");
+    }
+    if !listing.broken.is_empty() {
+        let first: Vec<&str> = listing.broken.iter().take(10).map(String::as_str).collect();
+        found += &format!("; {} cannot be evaluated: {}", listing.broken.len(), first.join(", "));
+    }
+    found
+}
+
 struct Report {
     failures: usize,
 }
@@ -105,10 +115,16 @@ impl Report {
 
     fn state_dir(&mut self, path: &Path) {
         let probe = path.join(".check");
-        let written = fs::create_dir_all(path).and_then(|()| fs::write(&probe, b""));
+        let _ = fs::remove_file(&probe);
+        let is_new = !path.exists();
+        let written = fs::create_dir_all(path).and_then(|()| fs::File::create_new(&probe));
         match written {
-            Ok(()) => {
+            Ok(_) => {
                 let _ = fs::remove_file(&probe);
+                if is_new {
+                    // The service's folder, should this be run by someone else.
+                    let _ = fs::remove_dir(path);
+                }
                 self.good("STATE_DIR", &format!("{} can be written", path.display()));
             }
             Err(error) => self.bad(

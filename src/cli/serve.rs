@@ -1,6 +1,6 @@
 //! `forge-registry serve`.
 
-use super::{daemon, resolver};
+use super::{daemon, open_files, resolver};
 use forge_registry::{
     config::Config,
     http::{self, Listener, Service},
@@ -23,7 +23,7 @@ pub async fn serve(config: Config) -> ExitCode {
     }
 }
 
-async fn try_serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+async fn try_serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let registry =
         Registry::open(&config.state_dir, config.registry.clone(), daemon(&config), resolver(&config)?)?;
     let mut listeners = Vec::new();
@@ -33,6 +33,7 @@ async fn try_serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         tracing::info!("listening on {}", listener.local_addr()?);
         listeners.push(Listener::Tcp(listener));
     }
+    config.server.max_connections = open_files::connections(config.server.max_connections);
     let maintenance = tokio::spawn(registry.clone().maintain());
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopped = async move {

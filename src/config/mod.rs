@@ -5,6 +5,7 @@ mod variables;
 
 use crate::{
     http::{RouteLimits, ServerLimits},
+    nix::hide_secrets,
     registry::{Retention, Settings as RegistrySettings},
 };
 use envconfig::Envconfig as _;
@@ -71,7 +72,7 @@ pub enum ConfigError {
     Value {
         /// The variable.
         name: &'static str,
-        /// Its value.
+        /// Its value, without passwords and tokens.
         value: String,
         /// What is allowed.
         allowed: &'static str,
@@ -93,7 +94,7 @@ fn parse<T>(
     parse: impl FnOnce(&str) -> Result<T, Bad>,
 ) -> Result<T, ConfigError> {
     let value = value.unwrap_or_default();
-    parse(&value).map_err(|Bad(allowed)| ConfigError::Value { name, value, allowed })
+    parse(&value).map_err(|Bad(allowed)| ConfigError::Value { name, value: hide_secrets(&value), allowed })
 }
 
 impl Config {

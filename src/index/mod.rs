@@ -25,6 +25,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefi
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
+    sync::{PoisonError, RwLock},
 };
 
 /// The format of keys and rows; another number is another database.
@@ -41,7 +42,9 @@ const USED: TableDefinition<'static, &[u8], u64> = TableDefinition::new("used");
 /// The index. All calls block, readers for microseconds, writers for a flush to the disk.
 #[derive(Debug)]
 pub struct Index {
-    db: Database,
+    path: PathBuf,
+    /// None while it cannot be opened again after a failure.
+    db: RwLock<Option<Database>>,
 }
 
 /// The index cannot be used.
@@ -77,18 +80,65 @@ macro_rules! into_database_error {
 }
 into_database_error!(redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
 
+impl IndexError {
+    /// Whether the disk failed, now or earlier: then the database does nothing more until it is opened again.
+    fn is_of_the_disk(&self) -> bool {
+        use redb::Error as E;
+        matches!(self, Self::Database(E::Io(_) | E::PreviousIo | E::DatabaseClosed))
+    }
+}
+
 type Result<T, E = IndexError> = std::result::Result<T, E>;
 
 impl Index {
     fn read(&self) -> Result<ReadTransaction> {
-        Ok(self.db.begin_read()?)
+        self.with(|db| Ok(db.begin_read()?))
     }
 
-    fn write<T>(&self, change: impl FnOnce(&WriteTransaction) -> Result<T>) -> Result<T> {
-        let transaction = self.db.begin_write()?;
-        let result = change(&transaction)?;
-        transaction.commit()?;
-        Ok(result)
+    fn write<T>(&self, change: impl Fn(&WriteTransaction) -> Result<T>) -> Result<T> {
+        let attempt = || {
+            self.with(|db| {
+                let transaction = db.begin_write()?;
+                let result = change(&transaction)?;
+                transaction.commit()?;
+                Ok(result)
+            })
+        };
+        match attempt() {
+            // The database keeps its distance from a disk that has failed once, even if it was only full for a while.
+            Err(error) if error.is_of_the_disk() => {
+                self.reopen()?;
+                // What failed just now would fail again; what failed earlier and only shows now need not.
+                if matches!(error, IndexError::Database(redb::Error::Io(_))) { Err(error) } else { attempt() }
+            }
+            result => result,
+        }
+    }
+
+    fn with<T>(&self, work: impl Fn(&Database) -> Result<T>) -> Result<T> {
+        if let Some(db) = &*self.db.read().unwrap_or_else(PoisonError::into_inner) {
+            return work(db);
+        }
+        self.reopen()?;
+        match &*self.db.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(db) => work(db),
+            None => Err(redb::Error::DatabaseClosed.into()),
+        }
+    }
+
+    /// Closes the database and opens it again, as the next start would.
+    fn reopen(&self) -> Result<()> {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        *db = None;
+        let (again, moved_aside) = open::database(&self.path)?;
+        match moved_aside {
+            None => tracing::info!("the index was opened again after a failure of the disk"),
+            Some((aside, reason)) => {
+                tracing::warn!(moved_to = %aside.display(), "the index cannot be used and was moved aside ({reason})");
+            }
+        }
+        *db = Some(again);
+        Ok(())
     }
 
     /// What the tag led to when it was last resolved.
@@ -248,8 +298,10 @@ impl Index {
             let images = transaction.open_table(IMAGES)?;
             let mut table = transaction.open_table(USED)?;
             for (id, when) in used {
+                // A clock that was set back, or has not been set yet, makes nothing older than it was.
+                let known = table.get(id.as_bytes())?.map_or(0, |known| known.value());
                 if images.get(id.as_bytes())?.is_some() {
-                    table.insert(id.as_bytes(), when)?;
+                    table.insert(id.as_bytes(), known.max(*when))?;
                 }
             }
             Ok(())

@@ -3,9 +3,11 @@
 
 use super::{CONTENTS, FORMAT, IMAGES, Index, IndexError, MEMBERS, META, Result, TAGS, USED};
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
+use std::sync::RwLock;
 use std::{
     fs,
     io::ErrorKind,
+    os::unix::fs::OpenOptionsExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -24,14 +26,20 @@ pub struct Opened {
 
 /// Opens the index in the file `path`, which is made if it does not exist.
 pub fn open(path: &Path) -> Result<Opened> {
+    let (db, moved_aside) = database(path)?;
+    Ok(Opened { index: Index { path: path.into(), db: RwLock::new(Some(db)) }, moved_aside })
+}
+
+/// The database in the file `path`, and where a former one was moved to.
+pub(super) fn database(path: &Path) -> Result<(Database, Option<(PathBuf, String)>)> {
     match try_open(path) {
-        Ok(index) => Ok(Opened { index, moved_aside: None }),
+        Ok(db) => Ok((db, None)),
         Err(Refusal::Fatal(error)) => Err(error),
         Err(Refusal::Unusable(reason)) => {
             let aside = path.with_extension("damaged");
             fs::rename(path, &aside).map_err(|error| IndexError::Io { path: path.into(), error })?;
             match try_open(path) {
-                Ok(index) => Ok(Opened { index, moved_aside: Some((aside, reason)) }),
+                Ok(db) => Ok((db, Some((aside, reason)))),
                 Err(Refusal::Fatal(error)) => Err(error),
                 Err(Refusal::Unusable(reason)) => {
                     Err(IndexError::Io { path: path.into(), error: std::io::Error::other(reason) })
@@ -48,7 +56,7 @@ enum Refusal {
     Unusable(String),
 }
 
-fn try_open(path: &Path) -> std::result::Result<Index, Refusal> {
+fn try_open(path: &Path) -> std::result::Result<Database, Refusal> {
     let file_error = |error| match error {
         DatabaseError::DatabaseAlreadyOpen => Refusal::Fatal(IndexError::InUse(path.into())),
         DatabaseError::Storage(StorageError::Io(error))
@@ -61,12 +69,15 @@ fn try_open(path: &Path) -> std::result::Result<Index, Refusal> {
         }
         error => Refusal::Unusable(error.to_string()),
     };
+    // Configurations of images can be private.
+    let made = fs::File::options().create(true).append(true).mode(0o600).open(path);
+    made.map_err(|error| Refusal::Fatal(IndexError::Io { path: path.into(), error }))?;
     // The checks of the database can panic on pages that make no sense.
     let checked = catch_unwind(AssertUnwindSafe(|| {
         let mut db = Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(file_error)?;
         db.check_integrity().map_err(file_error)?;
         check_format(&db)?;
-        Ok(Index { db })
+        Ok(db)
     }));
     checked.unwrap_or_else(|_| Err(Refusal::Unusable("its pages make no sense".into())))
 }

@@ -1,5 +1,6 @@
 //! Build logs, as nix-daemon sends them: live lines that belong to activities.
 
+use super::hide_secrets;
 use nix_daemon::{Stderr, StderrActivityType, StderrResultType};
 use std::{
     collections::{HashMap, VecDeque},
@@ -106,16 +107,16 @@ fn short_name(path: &str) -> &str {
 }
 
 fn clean(line: &str) -> String {
-    let mut line = strip_ansi(line);
+    let mut line = hide_secrets(&strip_ansi(line));
     cut(&mut line, MAX_LINE);
     line
 }
 
-/// A message of Nix for people: without colours, and of bounded length, since it goes into answers and logs and is
-/// remembered.
+/// A message of Nix for people: without colours and without the secrets of URLs, and of bounded length, since it goes
+/// into answers and logs and is remembered.
 pub fn clean_message(text: &str) -> String {
     let mut out = String::new();
-    for line in strip_ansi(text).lines() {
+    for line in hide_secrets(&strip_ansi(text)).lines() {
         let mut line = line.to_owned();
         cut(&mut line, MAX_MESSAGE_LINE);
         out.push_str(&line);

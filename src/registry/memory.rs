@@ -37,7 +37,12 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
     pub(super) fn put(&self, key: K, value: V, duration: Duration) {
         if !duration.is_zero() {
             let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            entries.put(key, (Instant::now() + duration, value));
+            let now = Instant::now();
+            // What has ended takes no memory until the map is full.
+            while entries.peek_lru().is_some_and(|(_, (until, _))| *until <= now) {
+                entries.pop_lru();
+            }
+            entries.put(key, (now + duration, value));
         }
     }
 

@@ -105,7 +105,7 @@ pub struct Registry {
     checking: Flights<(), Readiness>,
     evaluated: Memory<(RepositoryName, Option<Tag>), Arc<Evaluated>>,
     failures: Memory<(RepositoryName, Option<Tag>), RegistryError>,
-    listed: Memory<(), Arc<Vec<RepositoryName>>>,
+    listed: Memory<(), Result<Arc<Vec<RepositoryName>>>>,
     mapped: Mappings,
     used: Mutex<HashMap<ImageId, u64>>,
     /// Held by whoever adds a root and a row, and alone by whoever removes both.
@@ -257,7 +257,7 @@ impl Registry {
     /// All repositories that the sources name, and those that have been served, sorted.
     pub async fn catalog(self: &Arc<Self>) -> Result<Vec<RepositoryName>> {
         let listed = match self.listed.get(&()) {
-            Some(listed) => Ok(listed),
+            Some(listed) => listed,
             None => {
                 let this = self.clone();
                 self.patient(
@@ -271,7 +271,7 @@ impl Registry {
         match listed {
             Ok(listed) => names.extend(listed.iter().cloned()),
             Err(error) => {
-                tracing::warn!(%error, "the source cannot be listed; the catalog has what has been served")
+                tracing::debug!(%error, "the source cannot be listed; the catalog has what has been served")
             }
         }
         names.sort();
@@ -281,9 +281,19 @@ impl Registry {
 
     async fn list(&self) -> Result<Arc<Vec<RepositoryName>>> {
         let _place = self.evaluations.enter().await.map_err(|_full| self.overloaded_evaluations())?;
-        let names = Arc::new(self.resolver.names().await?);
-        self.listed.put((), names.clone(), self.settings.tag_ttl.max(Duration::from_secs(1)));
-        Ok(names)
+        let listed = self.resolver.names().await.map(Arc::new).map_err(RegistryError::from);
+        let duration = match &listed {
+            Ok(_) => self.settings.tag_ttl.max(Duration::from_secs(1)),
+            Err(error) => {
+                tracing::warn!(%error, "the source cannot be listed; the catalog has what has been served");
+                // Not when the evaluator could not be asked.
+                let lasting =
+                    matches!(error, RegistryError::EvaluationFailed { .. } | RegistryError::TimedOut { .. });
+                if lasting { self.settings.failure_ttl } else { Duration::ZERO }
+            }
+        };
+        self.listed.put((), listed.clone(), duration);
+        listed
     }
 
     /// Whether the parts that this registry depends on answer. Requests at the same time share one look.

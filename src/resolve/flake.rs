@@ -3,7 +3,7 @@
 use super::{ImageName, Resolution, ResolveError, flake_ref, near};
 use crate::{
     image::Selection,
-    nix::{Buildable, Evaluator, EvaluatorError, StoreDir},
+    nix::{Buildable, Evaluator, EvaluatorError, StoreDir, hide_secrets},
     oci::{RepositoryName, Tag},
 };
 use serde::{Deserialize, Serialize};
@@ -11,10 +11,15 @@ use serde::{Deserialize, Serialize};
 /// The function that the evaluator applies.
 const FUNCTION: &str = include_str!("../../nix/eval/flake.nix");
 
+/// Evaluations that may be spent on finding what cannot be evaluated.
+const MAX_SEARCH: usize = 48;
+
 /// The configured flake.
 #[derive(Debug)]
 pub struct Flake {
     reference: String,
+    /// The same for messages and logs.
+    shown: String,
     systems: Vec<String>,
     evaluator: Evaluator,
     store: StoreDir,
@@ -31,14 +36,15 @@ struct Argument<'a> {
 #[serde(rename_all = "camelCase")]
 enum Query<'a> {
     Attrs(Vec<Vec<&'a str>>),
-    List(bool),
+    /// Of these packages and applications, or of all.
+    List(Option<&'a [String]>),
+    Names(bool),
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
     revision: Option<String>,
-    nix_version: String,
     #[serde(flatten)]
     outcome: Outcome,
 }
@@ -61,6 +67,7 @@ enum Outcome {
         packages: Vec<String>,
         applications: Vec<Application>,
     },
+    Names(Vec<String>),
 }
 
 #[derive(Deserialize)]
@@ -83,14 +90,19 @@ struct Application {
 pub struct Listing {
     /// Names that can be pulled, as far as they are known without building anything.
     pub names: Vec<RepositoryName>,
-    /// The evaluator's version of Nix.
-    pub nix_version: String,
+    /// Packages and applications that cannot be evaluated, or were not looked at for there being too many of these.
+    pub broken: Vec<String>,
 }
 
 impl Flake {
     /// The flake at `reference`; attributes are looked up for each of `systems`, the preferred first.
     pub fn new(reference: String, systems: Vec<String>, evaluator: Evaluator, store: StoreDir) -> Self {
-        Self { reference, systems, evaluator, store }
+        Self { shown: hide_secrets(&reference), reference, systems, evaluator, store }
+    }
+
+    /// The reference as people may see it, without passwords and tokens.
+    pub fn shown(&self) -> &str {
+        &self.shown
     }
 
     /// What the name means in the flake as it is.
@@ -120,9 +132,10 @@ impl Flake {
             Outcome::Found(found) => self.resolution(reference, name, found, answer.revision),
             Outcome::Missing { names, package_exists } => Err(self.unknown(name, &names, package_exists)),
             Outcome::NotADerivation { attr, kind } => Err(ResolveError::NotADerivation(format!(
-                "{reference}#{attr} is not a derivation but of type {kind}"
+                "{}#{attr} is not a derivation but of type {kind}",
+                hide_secrets(reference)
             ))),
-            Outcome::Listed { .. } => Err(self.unexpected()),
+            Outcome::Listed { .. } | Outcome::Names(_) => Err(self.unexpected()),
         }
     }
 
@@ -149,7 +162,7 @@ impl Flake {
             expected: found.path.and_then(|path| self.store.parse(&path).ok()),
             selection,
             tags,
-            origin: format!("{reference}#{}", found.attr),
+            origin: format!("{}#{}", hide_secrets(reference), found.attr),
             revision,
         })
     }
@@ -160,16 +173,51 @@ impl Flake {
             let wanted = if matches!(name, ImageName::Application { .. }) { "containers" } else { "image" };
             return ResolveError::Unknown(format!(
                 "{attr} exists in {}, but it has no attribute {wanted}",
-                self.reference
+                self.shown
             ));
         }
         let near = near::misses(attr, names.iter().map(String::as_str));
-        ResolveError::Unknown(format!("there is no {} in {}{near}", name.with_attr(attr), self.reference))
+        ResolveError::Unknown(format!("there is no {} in {}{near}", name.with_attr(attr), self.shown))
     }
 
     /// Every name that can be listed without building anything, unsorted.
+    ///
+    /// Nix can catch what `throw` throws, and no other error: a package that recurses for ever or misspells an
+    /// attribute would take the whole list with it. So the list is made again around those.
     pub async fn list(&self) -> Result<Listing, ResolveError> {
-        let answer = self.ask(&self.reference, Query::List(true)).await?;
+        let mut listing = Listing { names: Vec::new(), broken: Vec::new() };
+        let reason = match self.list_into(&mut listing, None).await {
+            Err(ResolveError::Evaluator(EvaluatorError::Failed(reason))) => reason,
+            result => return result.map(|()| listing),
+        };
+        let Outcome::Names(all) = self.ask(&self.reference, Query::Names(true)).await?.outcome else {
+            return Err(self.unexpected());
+        };
+        let mut parts = vec![all.as_slice()];
+        let mut evaluations = 0;
+        while let Some(part) = parts.pop() {
+            let (half, other) = part.split_at(part.len() / 2);
+            if part.len() > 1 && evaluations < MAX_SEARCH {
+                for part in [half, other] {
+                    evaluations += 1;
+                    match self.list_into(&mut listing, Some(part)).await {
+                        Err(ResolveError::Evaluator(EvaluatorError::Failed(_))) => parts.push(part),
+                        result => result?,
+                    }
+                }
+            } else {
+                listing.broken.extend_from_slice(part);
+            }
+        }
+        tracing::warn!(
+            packages = listing.broken.join(", ").chars().take(300).collect::<String>(),
+            "these cannot be listed: {reason}"
+        );
+        Ok(listing)
+    }
+
+    async fn list_into(&self, listing: &mut Listing, only: Option<&[String]>) -> Result<(), ResolveError> {
+        let answer = self.ask(&self.reference, Query::List(only)).await?;
         let Outcome::Listed { packages, applications } = answer.outcome else {
             return Err(self.unexpected());
         };
@@ -181,9 +229,9 @@ impl Flake {
             .iter()
             .map(|name| format!("packages/{name}"))
             .chain(applications.into_iter().flat_map(of_application))
-            .filter_map(|name| name.parse().ok())
-            .collect();
-        Ok(Listing { names, nix_version: answer.nix_version })
+            .filter_map(|name| name.parse().ok());
+        listing.names.extend(names);
+        Ok(())
     }
 
     /// Whether the evaluator answers: it is asked for a constant. Gives its version of Nix.

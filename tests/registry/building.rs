@@ -1,7 +1,7 @@
 //! Builds: shared, bounded, followed, and reported when they fail.
 
 use crate::support::{Flake, Registry, eventually, nonce};
-use std::{fs, path::Path, thread};
+use std::{fs, io::Write, net::TcpStream, path::Path, thread};
 
 /// A build that has to be ended from outside.
 const ENDLESS: &str = "echo it has begun >&2; sleep 100000; cp $hello $out";
@@ -66,6 +66,19 @@ fn a_build_that_outlasts_the_wait_goes_on_and_the_next_request_joins_it() {
     // Nobody asks any more, and still it is built.
     eventually("the image is there", || registry.logged("indexed") == 1);
     assert_eq!(registry.manifest("slow", "latest").status, 200);
+    assert_eq!(registry.logged("building"), 1);
+}
+
+#[test]
+fn a_client_that_breaks_off_does_not_stop_the_build() {
+    let flake = Flake::of_scripts(&[("image", "echo it has begun >&2; sleep 3; cp $hello $out")]);
+    let registry = Registry::start(&flake, &[]);
+    let mut client = TcpStream::connect(&registry.address).unwrap();
+    client.write_all(b"GET /v2/image/manifests/latest HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    eventually("the build has begun", || registry.logged("it has begun") == 1);
+    drop(client);
+    eventually("the image is there", || registry.logged("indexed") == 1);
+    assert_eq!(registry.manifest("image", "latest").status, 200);
     assert_eq!(registry.logged("building"), 1);
 }
 

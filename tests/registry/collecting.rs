@@ -6,6 +6,7 @@ use crate::{
 };
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -115,6 +116,49 @@ fn a_blob_whose_derivation_was_collected_too_is_evaluated_again() {
             assert_eq!(registry.pull(name, &digest), digest);
         }
     }
+}
+
+#[test]
+fn layers_that_are_fetched_side_by_side_are_all_made_again_by_one_build() {
+    let bed = Bed::up();
+    let flake = Flake::new("");
+    let mut registry = bed.registry(&flake, UNMAPPED);
+    let digest = registry.pull("hello-links-plain", "latest");
+    let layers = layers(&registry.manifest("hello-links-plain", &digest));
+    collect_while_down(&bed, &mut registry);
+    let built = registry.logged("building");
+    thread::scope(|scope| {
+        for layer in layers.iter().cycle().take(12) {
+            let registry = &registry;
+            scope.spawn(move || {
+                let blob = registry.blob("hello-links-plain", layer);
+                assert_eq!((blob.status, &sha256(&blob.body)), (200, layer), "{}", blob.text());
+            });
+        }
+    });
+    assert_eq!(registry.logged("building"), built + 1);
+    assert_eq!(registry.pull("hello-links-plain", "latest"), digest);
+}
+
+#[test]
+fn a_file_that_optimising_the_store_replaced_by_its_like_is_served_all_the_same() {
+    let bed = Bed::up();
+    let flake = Flake::new("");
+    let mut registry = bed.registry(&flake, UNMAPPED);
+    let digest = registry.pull("hello-oci-plain", "latest");
+    let layer = layers(&registry.manifest("hello-oci-plain", &digest)).remove(0);
+    let blobs = bed.store_path("-oci-image-hello").unwrap().join("blobs/sha256");
+    let file = blobs.join(layer.trim_start_matches("sha256:"));
+    registry.kill();
+    // What `nix-store --optimise` does to the second of two files, and only it knows which it takes for the first.
+    let like = bed.store().join(".links/like");
+    fs::copy(&file, &like).unwrap();
+    fs::set_permissions(&blobs, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::hard_link(&like, blobs.join("new")).unwrap();
+    fs::rename(blobs.join("new"), &file).unwrap();
+    registry.run();
+    assert_eq!(registry.pull("hello-oci-plain", "latest"), digest);
+    assert_eq!(registry.logged("building"), 1);
 }
 
 #[test]

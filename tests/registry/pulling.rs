@@ -53,3 +53,13 @@ fn a_name_that_leads_to_no_image_is_a_clear_error_and_never_a_build() {
     }
     assert_eq!(registry.logged("building"), 0);
 }
+
+#[test]
+fn a_name_in_lower_case_leads_to_the_attribute_that_only_differs_in_case() {
+    let flake = Flake::new("");
+    let registry = Registry::start(&flake, &[]);
+    let digest = registry.pull("packages/myApp", "latest");
+    assert_eq!(registry.pull("packages/myapp", "latest"), digest);
+    assert_eq!(registry.pull("myapp", "1.0.0"), digest);
+    registry.manifest("packages/MYAPP", "latest").is_error(404, "NAME_UNKNOWN");
+}

@@ -37,7 +37,8 @@ fn bytes_read(registry: &Registry) -> (u64, u64) {
 fn what_was_served_before_a_crash_is_served_after_it_without_evaluating_or_building() {
     let flake = Flake::new("");
     let mut registry = Registry::start(&flake, &[("TAG_TTL", "1h")]);
-    let names = ["packages/hello", "packages/hello-plain", "hello-flat", "applications/demo/web"];
+    let names =
+        ["packages/hello", "packages/hello-plain", "hello-flat", "hello-oci-plain", "applications/demo/web"];
     let before: Vec<_> = names
         .iter()
         .map(|name| {

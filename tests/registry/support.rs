@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{BufRead, BufReader, Read},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -162,20 +161,29 @@ impl Registry {
     /// Starts the program, after it was stopped or killed.
     pub fn run(&mut self) {
         assert!(self.child.is_none());
-        if self.address.is_empty() {
-            // Kept over restarts, as clients expect.
-            self.address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        }
-        self.environment.insert("LISTEN".into(), self.address.clone());
+        // A port that the kernel chooses while it gives it to the program, so that no other test can have it; kept over
+        // restarts, as clients expect.
+        let address = if self.address.is_empty() { "127.0.0.1:0" } else { &self.address };
+        self.environment.insert("LISTEN".into(), address.into());
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
+        let listening = |log: &str| {
+            log.lines().filter_map(|l| Some(l.split_once("listening on ")?.1.to_owned())).collect()
+        };
+        let before: Vec<String> = listening(&self.log());
         let child = self.command(&[]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.child = Some(child);
         let begin = Instant::now();
-        while std::net::TcpStream::connect(&self.address).is_err() {
+        loop {
+            let starts: Vec<String> = listening(&self.log());
+            if starts.len() > before.len() {
+                self.address.clone_from(&starts[before.len()]);
+                break;
+            }
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none() && begin.elapsed() < PATIENCE, "it does not start:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+        self.environment.insert("LISTEN".into(), self.address.clone());
     }
 
     /// Runs the program until it ends by itself; what it printed, and how it ended.
@@ -267,7 +275,12 @@ impl Registry {
     /// Pulls an image as a client would: the manifest, its configuration and its layers, every digest checked.
     /// Gives the manifest's digest.
     pub fn pull(&self, name: &str, reference: &str) -> String {
-        let manifest = self.manifest(name, reference);
+        let mut manifest = self.manifest(name, reference);
+        let begin = Instant::now();
+        // Clients come back as well; only on a very busy machine there is reason to.
+        while manifest.status == 429 && begin.elapsed() < PATIENCE {
+            manifest = self.manifest(name, reference);
+        }
         assert_eq!(manifest.status, 200, "{}\n{}", manifest.text(), self.log());
         let digest = manifest.header("docker-content-digest").to_owned();
         assert_eq!(digest, sha256(&manifest.body));

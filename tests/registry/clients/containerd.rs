@@ -16,9 +16,13 @@ impl Containerd {
         let settings = dir.join("config.toml");
         let text = format!(
             "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-             [grpc]\naddress = {socket:?}\n",
+             [grpc]\naddress = {socket:?}\n\
+             # for ctr 2, which has containerd unpack, and lets it do so with no other snapshotter than this says\n\
+             [[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\n\
+             platform = \"linux/{}\"\nsnapshotter = \"native\"\n",
             dir.join("root"),
             dir.join("state"),
+            if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         );
         std::fs::write(&settings, text).unwrap();
         let daemon = Daemon::start(&dir.path().join("containerd.log"), "containerd", ["--config", &settings])

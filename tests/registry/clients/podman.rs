@@ -81,8 +81,8 @@ fn podman_prints_the_end_of_the_log_of_a_failed_build() {
 }
 
 #[test]
-fn podman_goes_on_where_a_download_broke() {
-    scenarios::a_broken_download_goes_on_where_it_broke(&Podman::new());
+fn podman_completes_a_download_that_broke() {
+    scenarios::a_broken_download_is_completed_in_two_attempts_at_most(&Podman::new());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::{
 /// Passes connections on, and breaks one of them once.
 pub struct Proxy {
     pub address: String,
+    broken: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -21,19 +22,25 @@ impl Proxy {
         let (server, listener) = (server.to_owned(), TcpListener::bind("127.0.0.1:0").unwrap());
         let address = listener.local_addr().unwrap().to_string();
         let broken = Arc::new(AtomicBool::new(false));
+        let breaks = broken.clone();
         // It ends with the test's process.
         thread::spawn(move || {
             for client in listener.incoming() {
                 let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
                 let (to_server, from_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
                 thread::spawn(move || pass(from_client, to_server, |_| true));
-                let broken = broken.clone();
+                let breaks = breaks.clone();
                 thread::spawn(move || {
-                    pass(server, client, |passed| passed < bytes || broken.swap(true, Ordering::SeqCst));
+                    pass(server, client, |passed| passed < bytes || breaks.swap(true, Ordering::SeqCst));
                 });
             }
         });
-        Self { address }
+        Self { address, broken }
+    }
+
+    /// Whether it has come to that.
+    pub fn has_broken(&self) -> bool {
+        self.broken.load(Ordering::SeqCst)
     }
 }
 

@@ -83,8 +83,8 @@ fn skopeo_prints_the_end_of_the_log_of_a_failed_build() {
 }
 
 #[test]
-fn skopeo_goes_on_where_a_download_broke() {
-    scenarios::a_broken_download_goes_on_where_it_broke(&Skopeo::new());
+fn skopeo_completes_a_download_that_broke() {
+    scenarios::a_broken_download_is_completed_in_two_attempts_at_most(&Skopeo::new());
 }
 
 #[test]
