@@ -146,7 +146,8 @@ fn images_share_the_entry_lists_of_layers_that_they_share() {
     for layer in &layer {
         // A response that was cut may be the first one; the second is right.
         let (status, body) = raw(&registry, &format!("/v2/hello-streamed-base/blobs/{layer}"));
-        assert!(status == 0 || status == 200 && sha256(&body) == *layer, "{status}");
+        let cut = body.is_empty() && matches!(status, 0 | 200);
+        assert!(cut || status == 200 && sha256(&body) == *layer, "{status}, {} bytes", body.len());
     }
     registry.pull("hello-streamed-base", "latest");
     assert_eq!(lists(&registry).len(), 2);
