@@ -151,6 +151,7 @@ impl Config {
             retention,
             cache_max_bytes: parse("CACHE_MAX_BYTES", raw.cache_max_bytes, bytes)?,
             layers_max_bytes: parse("LAYERS_MAX_BYTES", raw.layers_max_bytes, bytes)?,
+            image_options: crate::image::Options::default(),
             image_limits,
         };
         Ok(Self {

@@ -8,7 +8,7 @@
 //! (moby, `image/spec/README.md`; nixpkgs, `pkgs/build-support/docker`.)
 
 use super::{
-    Image, ImageError, config::Config, contents::Contents, convert::tag_of, limits::LimitExceeded,
+    Image, ImageError, Options, config::Config, contents::Contents, convert::tag_of, limits::LimitExceeded,
     measure::Encoding, parts::Part,
 };
 use crate::oci::{Descriptor, Digest, media_type};
@@ -43,7 +43,7 @@ pub(super) struct Loaded {
 }
 
 /// Reads the archive's one image.
-pub(super) fn read(contents: &mut Contents<'_>) -> Result<Image, ImageError> {
+pub(super) fn read(contents: &mut Contents<'_>, _options: &Options) -> Result<Image, ImageError> {
     let Loaded { config, layers, parts, tags } = load(contents)?;
     let blobs = contents.place(&parts)?;
     let descriptors = layers.into_iter().map(|(_, descriptor, _)| descriptor).collect();

@@ -20,6 +20,7 @@ mod json;
 mod limits;
 mod measure;
 mod oci_layout;
+mod options;
 mod parts;
 mod recognise;
 mod store_file;
@@ -28,6 +29,7 @@ mod tar_walk;
 
 pub use error::ImageError;
 pub use limits::{LimitExceeded, Limits};
+pub use options::{LayerCompression, Options};
 
 use crate::{
     blob::{Cache, Source},
@@ -127,10 +129,15 @@ pub enum Selection {
 /// Reads an image: recognises what it is, hashes every blob once and puts into the cache what had to be unpacked.
 ///
 /// Blocks, for about as long as `sha256sum`, or the decompressor, takes for the file.
-pub fn read(reader: &Reader, object: &StorePath, select: &Selection) -> Result<Image, ImageError> {
+pub fn read(
+    reader: &Reader,
+    object: &StorePath,
+    select: &Selection,
+    options: &Options,
+) -> Result<Image, ImageError> {
     unless_vanished(reader, object, || match folder::locate(reader, object, select)? {
         Located::Layout(path) => oci_layout::read(&mut Contents::of_folder(reader, &path)),
-        Located::File(file) => read_file(reader, file),
+        Located::File(file) => read_file(reader, file, options),
     })
 }
 
@@ -139,12 +146,13 @@ pub fn members(reader: &Reader, object: &StorePath) -> Result<Vec<String>, Image
     unless_vanished(reader, object, || folder::members(reader, object))
 }
 
-/// Puts one blob with [`Source::Cache`] of an image that was read before into the cache again, and nothing else.
-/// Stops as soon as that is done.
+/// Puts one blob with [`Source::Cache`] of an image that was read before, under these options, into the cache again, and
+/// nothing else. Stops as soon as that is done.
 pub fn recreate(
     reader: &Reader,
     object: &StorePath,
     select: &Selection,
+    _options: &Options,
     digest: Digest,
     size: u64,
 ) -> Result<(), ImageError> {
@@ -165,14 +173,14 @@ pub fn recreate(
     })
 }
 
-fn read_file(reader: &Reader, file: StoreFile) -> Result<Image, ImageError> {
+fn read_file(reader: &Reader, file: StoreFile, options: &Options) -> Result<Image, ImageError> {
     match format_of(&file) {
         Err(error @ ImageError::Unrecognised { .. }) => match streamed::recognise(reader, &file)? {
-            Some(found) => streamed::read(reader, found),
+            Some(found) => streamed::read(reader, found, options),
             None => Err(error),
         },
         Err(error) => Err(error),
-        Ok(_) => read_archive(reader, file),
+        Ok(_) => read_archive(reader, file, options),
     }
 }
 
@@ -183,7 +191,7 @@ fn contents_of(reader: &Reader, file: StoreFile) -> Result<Contents<'_>, ImageEr
     }
 }
 
-fn read_archive(reader: &Reader, file: StoreFile) -> Result<Image, ImageError> {
+fn read_archive(reader: &Reader, file: StoreFile, options: &Options) -> Result<Image, ImageError> {
     let path = file.path.clone();
     let mut contents = contents_of(reader, file)?;
     if oci_layout::is_one(&contents) {
@@ -194,7 +202,7 @@ fn read_archive(reader: &Reader, file: StoreFile) -> Result<Image, ImageError> {
         }
     }
     if docker_archive::is_one(&contents) {
-        return docker_archive::read(&mut contents);
+        return docker_archive::read(&mut contents, options);
     }
     let found = format!("{}, but no manifest.json and no index.json", contents.describe());
     Err(ImageError::Unrecognised { path, found })

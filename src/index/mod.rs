@@ -29,7 +29,7 @@ use std::{
 };
 
 /// The format of keys and rows; another number is another database.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");

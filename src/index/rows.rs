@@ -6,7 +6,7 @@
 use super::{IndexError, Result};
 use crate::{
     blob::Source,
-    image::Selection,
+    image::{Options, Selection},
     nix::{Buildable, StorePath},
     oci::{Digest, RepositoryName, Tag},
 };
@@ -14,20 +14,15 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
-/// Identifies an image: a store path, and which image of it.
+/// Identifies an image: a store path, which image of it, and how it was made.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ImageId(Digest);
 
 impl ImageId {
-    /// The image of `selection` in `object`.
-    pub fn of(object: &StorePath, selection: &Selection) -> Self {
-        Self(Digest::of(
-            match selection {
-                Selection::Only => format!("{object}\0"),
-                Selection::Member(name) => format!("{object}\0{name}"),
-            }
-            .as_bytes(),
-        ))
+    /// The image of `selection` in `object`, made under these options.
+    pub fn of(object: &StorePath, selection: &Selection, options: &Options) -> Self {
+        // Strings and names of variants: there is no key for which this fails.
+        Self(Digest::of(&serde_json::to_vec(&(object, selection, options)).unwrap_or_default()))
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -68,6 +63,8 @@ pub struct ImageRow {
     pub object: StorePath,
     /// Which image of it.
     pub selection: Selection,
+    /// How it was made.
+    pub options: Options,
     /// How to realise the store path again.
     pub buildable: Buildable,
     /// Its manifest or index in OCI form.

@@ -192,7 +192,7 @@ impl Registry {
             // The derivation is gone as well; perhaps the source still leads to it.
             Err(RegistryError::ManifestUnknown { message }) => {
                 tracing::info!(%repository, %digest, "{message}; asking what the name means now");
-                return self.restore_by_name(repository, id).await;
+                return self.restore_by_name(repository, id, &row.options).await;
             }
             realised => realised?,
         };
@@ -202,22 +202,29 @@ impl Registry {
         {
             let _place = self.readings.acquire().await.map_err(RegistryError::internal)?;
             let (this, digest) = (self.clone(), *digest);
-            let (object, selection) = (row.object.clone(), row.selection.clone());
-            let again =
-                blocking(move || match image::recreate(&this.reader, &object, &selection, digest, size) {
+            let made = row.clone();
+            let again = blocking(move || {
+                let (object, selection, options) = (&made.object, &made.selection, &made.options);
+                match image::recreate(&this.reader, object, selection, options, digest, size) {
                     Err(image::ImageError::Changed { .. }) => Ok(false),
                     result => Ok(result.map(|()| true)?),
-                });
+                }
+            });
             if again.await? {
                 // Whoever collected the path may have removed its root.
                 return Ok(self.roots.add(&self.daemon, &id.file_name(), &row.object).await?);
             }
         }
-        landed(self.index_flight(realised, &row.buildable, &row.selection)).await.map(drop)
+        landed(self.index_flight(realised, &row.buildable, &row.selection, &row.options)).await.map(drop)
     }
 
     /// Evaluates the tags that led to the image, and realises what they lead to now, until it is this image.
-    async fn restore_by_name(self: &Arc<Self>, repository: &RepositoryName, id: ImageId) -> Result<()> {
+    async fn restore_by_name(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        id: ImageId,
+        options: &image::Options,
+    ) -> Result<()> {
         let tags = self.index.tags(repository)?.into_iter();
         let mut tags: Vec<Tag> = tags.filter(|(_, row)| row.image == id).map(|(tag, _)| tag).collect();
         if tags.is_empty() {
@@ -225,7 +232,7 @@ impl Registry {
         }
         tags.truncate(MAX_TAGS_TRIED);
         for tag in tags {
-            match self.find_anew(repository, &tag).await {
+            match self.find_anew(repository, &tag, options).await {
                 Ok(image) if image.id == id => break,
                 Ok(_) | Err(RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. }) => {}
                 Err(error) => return Err(error),

@@ -2,7 +2,7 @@
 
 use super::{Flight, Registry, RegistryError, Result, used_now};
 use crate::{
-    image::{self, Image, Selection},
+    image::{self, Image, Options, Selection},
     index::{ImageId, ImageRow, IndexError, Location},
     nix::{BuildError, Buildable, Realised, StorePath},
     oci::{Digest, Document},
@@ -14,28 +14,35 @@ use std::{collections::HashMap, sync::Arc};
 #[derive(Debug, Clone)]
 pub(super) struct Indexed {
     pub(super) id: ImageId,
+    /// How it was made.
+    pub(super) options: Options,
     /// What its tags lead to, the OCI form first. Held here, so that retention cannot take them away meanwhile.
     pub(super) documents: Arc<[Document; 2]>,
 }
 
 impl Registry {
     /// The image of a resolution: known, or realised and indexed. `anew` if what is known of it is of no use.
-    pub(super) async fn image_of(self: &Arc<Self>, resolution: &Resolution, anew: bool) -> Result<Indexed> {
+    pub(super) async fn image_of(
+        self: &Arc<Self>,
+        resolution: &Resolution,
+        options: &Options,
+        anew: bool,
+    ) -> Result<Indexed> {
         if let Some(path) = &resolution.expected
             && !anew
-            && let Some(image) = self.indexed(path, &resolution.selection)
+            && let Some(image) = self.indexed(path, &resolution.selection, options)
         {
             return Ok(image);
         }
         let realised = self.realise(&resolution.buildable, resolution.expected.as_ref()).await?;
-        if !anew && let Some(image) = self.indexed(&realised.path, &resolution.selection) {
+        if !anew && let Some(image) = self.indexed(&realised.path, &resolution.selection, options) {
             return Ok(image);
         }
-        landed(self.index_flight(realised, &resolution.buildable, &resolution.selection)).await
+        landed(self.index_flight(realised, &resolution.buildable, &resolution.selection, options)).await
     }
 
-    fn indexed(&self, object: &StorePath, selection: &Selection) -> Option<Indexed> {
-        let id = ImageId::of(object, selection);
+    fn indexed(&self, object: &StorePath, selection: &Selection, options: &Options) -> Option<Indexed> {
+        let id = ImageId::of(object, selection, options);
         self.in_index(id).unwrap_or_else(|error| {
             tracing::warn!(%object, "{error}");
             None
@@ -47,7 +54,8 @@ impl Registry {
         let Some(row) = self.index.image(&id)? else { return Ok(None) };
         let oci = document(row.oci, self.index.location(&row.oci, &id)?);
         let docker = document(row.docker, self.index.location(&row.docker, &id)?);
-        Ok(oci.zip(docker).map(|(oci, docker)| Indexed { id, documents: Arc::new([oci, docker]) }))
+        let options = row.options;
+        Ok(oci.zip(docker).map(|(oci, docker)| Indexed { id, options, documents: Arc::new([oci, docker]) }))
     }
 
     /// Realises something, sharing the work with whoever wants the same. The store path is protected from collection
@@ -86,20 +94,24 @@ impl Registry {
         realised: Arc<Realised>,
         buildable: &Buildable,
         selection: &Selection,
+        options: &Options,
     ) -> Flight<Result<Indexed>> {
-        let id = ImageId::of(&realised.path, selection);
-        let (this, buildable, selection) = (self.clone(), buildable.clone(), selection.clone());
+        let id = ImageId::of(&realised.path, selection, options);
+        let (this, buildable) = (self.clone(), buildable.clone());
+        let (selection, options) = (selection.clone(), options.clone());
         self.indexing.join(id, || async move {
             let image = {
                 let _place = this.readings.acquire().await.map_err(RegistryError::internal)?;
-                let (this, object, selection) = (this.clone(), realised.path.clone(), selection.clone());
-                blocking(move || Ok(image::read(&this.reader, &object, &selection)?)).await?
+                let (this, object) = (this.clone(), realised.path.clone());
+                let (selection, options) = (selection.clone(), options.clone());
+                blocking(move || Ok(image::read(&this.reader, &object, &selection, &options)?)).await?
             };
-            let indexed = Indexed { id, documents: Arc::new([image.oci.clone(), image.docker.clone()]) };
+            let documents = Arc::new([image.oci.clone(), image.docker.clone()]);
+            let indexed = Indexed { id, options: options.clone(), documents };
             // The root first: a row always points at something rooted.
             let _changing = this.changing.read().await;
             this.roots.add(&this.daemon, &id.file_name(), &realised.path).await?;
-            let (row, contents) = rows(image, realised.path.clone(), selection, buildable);
+            let (row, contents) = rows(image, realised.path.clone(), selection, options, buildable);
             let registry = this.clone();
             blocking(move || Ok(registry.index.put_image(&id, &row, &contents, used_now())?)).await?;
             tracing::info!(object = %realised.path, digest = %indexed.documents[0].digest, "indexed");
@@ -135,6 +147,7 @@ fn rows(
     image: Image,
     object: StorePath,
     selection: Selection,
+    options: Options,
     buildable: Buildable,
 ) -> (ImageRow, Vec<(Digest, Location)>) {
     let (oci, docker) = (image.oci.digest, image.docker.digest);
@@ -158,6 +171,7 @@ fn rows(
     let row = ImageRow {
         object,
         selection,
+        options,
         buildable,
         oci,
         docker,

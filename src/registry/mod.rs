@@ -24,7 +24,7 @@ pub use retention::Retention;
 
 use crate::{
     blob::{Cache, Mappings},
-    image::{Limits, Reader},
+    image::{Limits, Options, Reader},
     index::{self, ImageId, Index, IndexError},
     nix::{Buildable, GcRoots, NixDaemon, Realised},
     oci::{Digest, Document, Reference, RepositoryName, Tag},
@@ -80,6 +80,8 @@ pub struct Settings {
     pub cache_max_bytes: u64,
     /// Bytes of entry lists.
     pub layers_max_bytes: u64,
+    /// How images are made.
+    pub image_options: Options,
     /// What an image may be at most.
     pub image_limits: Limits,
 }

@@ -2,6 +2,7 @@
 
 use super::{Flight, Indexed, Registry, RegistryError, Result, images::blocking, now};
 use crate::{
+    image::Options,
     index::TagRow,
     oci::{RepositoryName, Tag},
     resolve::{LATEST, Resolution},
@@ -59,7 +60,9 @@ impl Registry {
     fn known(&self, repository: &RepositoryName, tag: &Tag) -> Option<(TagRow, Indexed)> {
         let read = || {
             let Some(row) = self.index.tag(repository, tag)? else { return Ok(None) };
-            Ok(self.in_index(row.image)?.map(|image| (row, image)))
+            let image = self.in_index(row.image)?;
+            // What was made under other settings is served by digest, but no tag leads to it any more.
+            Ok(image.filter(|image| image.options == self.settings.image_options).map(|image| (row, image)))
         };
         read().unwrap_or_else(|error: crate::index::IndexError| {
             tracing::warn!(%repository, %tag, "{error}");
@@ -124,9 +127,10 @@ impl Registry {
 
     async fn find(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Indexed> {
         let evaluated = self.resolve_tag(repository, tag).await?;
-        match self.image_of(&evaluated.resolution, false).await {
+        let options = &self.settings.image_options;
+        match self.image_of(&evaluated.resolution, options, false).await {
             // The derivation was only written by the evaluation, and has been collected since.
-            Err(RegistryError::ManifestUnknown { .. }) => self.find_anew(repository, tag).await,
+            Err(RegistryError::ManifestUnknown { .. }) => self.find_anew(repository, tag, options).await,
             image => self.found(repository, tag, &evaluated, image?).await,
         }
     }
@@ -136,11 +140,12 @@ impl Registry {
         self: &Arc<Self>,
         repository: &RepositoryName,
         tag: &Tag,
+        options: &Options,
     ) -> Result<Indexed> {
         self.evaluated.remove(&(repository.clone(), None));
         self.evaluated.remove(&(repository.clone(), Some(tag.clone())));
         let evaluated = self.resolve_tag(repository, tag).await?;
-        let image = self.image_of(&evaluated.resolution, true).await?;
+        let image = self.image_of(&evaluated.resolution, options, true).await?;
         self.found(repository, tag, &evaluated, image).await
     }
 
@@ -151,6 +156,10 @@ impl Registry {
         evaluated: &Evaluated,
         image: Indexed,
     ) -> Result<Indexed> {
+        if image.options != self.settings.image_options {
+            // Made again for its digests alone.
+            return Ok(image);
+        }
         let aliases = evaluated.resolution.tags.iter().map(Tag::to_string).collect();
         let row = TagRow { image: image.id, resolved_at: evaluated.at, aliases };
         let (this, repository, tags) = (self.clone(), repository.clone(), [(tag.clone(), row)]);

@@ -3,7 +3,7 @@
 use super::support::*;
 use forge_registry::{
     blob::Source,
-    image::{self, ImageError, Selection},
+    image::{self, ImageError},
     oci::{Digest, media_type},
 };
 use tar::EntryType;
@@ -70,7 +70,7 @@ fn layers_that_are_compressed_themselves_are_served_as_they_are() {
         assert_eq!(host.layers(&image), expected.map(|(bytes, kind)| (bytes, kind.to_owned())), "{name}");
         for blob in image.blobs.iter().filter(|blob| blob.source == Source::Cache) {
             host.reader.cache.remove(&blob.digest).unwrap();
-            image::recreate(&host.reader, &object, &Selection::Only, blob.digest, blob.size).unwrap();
+            host.recreate(&object, blob.digest, blob.size).unwrap();
             host.bytes(blob);
         }
     }
@@ -87,11 +87,11 @@ fn an_evicted_layer_is_recreated_alone() {
     }
     let wanted = Digest::of(&layers[1]);
     let blob = image.blobs.iter().find(|blob| blob.digest == wanted).unwrap();
-    image::recreate(&host.reader, &object, &Selection::Only, wanted, blob.size).unwrap();
+    host.recreate(&object, wanted, blob.size).unwrap();
     assert_eq!(host.bytes(blob), layers[1]);
     assert_eq!(host.reader.cache.total_bytes(), blob.size);
     let absent = Digest::of(b"never there");
-    let error = image::recreate(&host.reader, &object, &Selection::Only, absent, blob.size).unwrap_err();
+    let error = host.recreate(&object, absent, blob.size).unwrap_err();
     assert!(matches!(error, ImageError::Changed { .. }), "{error}");
     assert_eq!(host.reader.cache.total_bytes(), blob.size);
 }

@@ -104,11 +104,11 @@ fn a_store_path_that_is_not_there_has_vanished() {
     let host = Host::new();
     let gone = object("gone");
     for select in [Selection::Only, Selection::Member("x".into())] {
-        let error = image::read(&host.reader, &gone, &select).unwrap_err();
+        let error = image::read(&host.reader, &gone, &select, &image::Options::default()).unwrap_err();
         assert!(matches!(error, ImageError::Vanished { .. }), "{error}");
     }
     assert!(matches!(image::members(&host.reader, &gone), Err(ImageError::Vanished { .. })));
-    let error = image::recreate(&host.reader, &gone, &Selection::Only, Digest::of(b""), 0).unwrap_err();
+    let error = host.recreate(&gone, Digest::of(b""), 0).unwrap_err();
     assert!(matches!(error, ImageError::Vanished { .. }), "{error}");
 }
 

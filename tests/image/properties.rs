@@ -1,7 +1,7 @@
 //! For all images: what comes out is what was put in. For all damage: nothing panics, nothing stays behind.
 
 use super::support::*;
-use forge_registry::{image, image::Selection, oci::media_type};
+use forge_registry::oci::media_type;
 use proptest::prelude::*;
 
 fn layer_texts() -> impl Strategy<Value = Vec<Vec<u8>>> {
@@ -53,7 +53,7 @@ proptest! {
         prop_assert_eq!(host.layers(&image), expected);
         for blob in image.blobs.iter().filter(|blob| blob.source == forge_registry::blob::Source::Cache) {
             host.reader.cache.remove(&blob.digest).unwrap();
-            image::recreate(&host.reader, &object, &Selection::Only, blob.digest, blob.size).unwrap();
+            host.recreate(&object, blob.digest, blob.size).unwrap();
             host.bytes(blob);
         }
     }

@@ -136,8 +136,7 @@ fn a_base_image_comes_first_and_gives_its_environment() {
         assert_eq!(host.layers(&image).len(), 5);
         for blob in image.blobs.iter().filter(|blob| blob.source == Source::Cache) {
             host.reader.cache.remove(&blob.digest).unwrap();
-            let only = forge_registry::image::Selection::Only;
-            forge_registry::image::recreate(&host.reader, &object, &only, blob.digest, blob.size).unwrap();
+            host.recreate(&object, blob.digest, blob.size).unwrap();
             host.bytes(blob);
         }
     }

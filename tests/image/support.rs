@@ -2,7 +2,7 @@
 
 use forge_registry::{
     blob::{Blob, BlobBody, Cache, Source, VirtualTar},
-    image::{self, Image, ImageBlob, ImageError, Limits, Reader, Selection},
+    image::{self, Image, ImageBlob, ImageError, Limits, Options, Reader, Selection},
     layer::EntryList,
     nix::{StoreDir, StorePath},
     oci::{Digest, Manifest, media_type},
@@ -73,11 +73,16 @@ impl Host {
     }
 
     pub fn read(&self, object: &StorePath) -> Result<Image, ImageError> {
-        image::read(&self.reader, object, &Selection::Only)
+        image::read(&self.reader, object, &Selection::Only, &Options::default())
     }
 
     pub fn member(&self, object: &StorePath, name: &str) -> Result<Image, ImageError> {
-        image::read(&self.reader, object, &Selection::Member(name.into()))
+        image::read(&self.reader, object, &Selection::Member(name.into()), &Options::default())
+    }
+
+    /// Puts a blob into the cache again.
+    pub fn recreate(&self, object: &StorePath, digest: Digest, size: u64) -> Result<(), ImageError> {
+        image::recreate(&self.reader, object, &Selection::Only, &Options::default(), digest, size)
     }
 
     /// Reads a file that must be refused, without leaving anything behind, and returns what is said about it.

@@ -7,7 +7,7 @@ mod script;
 mod time;
 
 use super::{
-    Image, ImageBlob, ImageError, Reader,
+    Image, ImageBlob, ImageError, Options, Reader,
     contents::Contents,
     convert, docker_archive,
     json::Json,
@@ -110,7 +110,7 @@ struct Layer {
 }
 
 /// Reads the image: hashes its layers, unless their entry lists are there already, and writes down their entries.
-pub(super) fn read(reader: &Reader, found: Found) -> Result<Image, ImageError> {
+pub(super) fn read(reader: &Reader, found: Found, _options: &Options) -> Result<Image, ImageError> {
     let base_archive = base(reader, &found)?;
     let Found { file, json, writer } = found;
     let invalid = |problem: String| ImageError::invalid(&file.path, problem);
