@@ -145,6 +145,7 @@ impl Config {
             max_remembered: parse("MAX_REMEMBERED", raw.max_remembered, nonzero)?,
             max_builds: parse("MAX_BUILDS", raw.max_builds, nonzero)?,
             max_queued_builds: parse("MAX_QUEUED_BUILDS", raw.max_queued_builds, count)?,
+            max_queued_readings: parse("MAX_QUEUED_READINGS", raw.max_queued_readings, count)?,
             max_evaluations: parse("MAX_EVALUATIONS", raw.max_evaluations, nonzero)?,
             max_queued_evaluations: parse("MAX_QUEUED_EVALUATIONS", raw.max_queued_evaluations, count)?,
             max_mapped_files: parse("MAX_MAPPED_FILES", raw.max_mapped_files, nonzero)?,

@@ -87,9 +87,11 @@ settings! {
     nix_max_jobs "NIX_MAX_JOBS" = "0",
         "How many derivations nix-daemon may build at a time for one image; 0 is the number of processors.";
     max_builds "MAX_BUILDS" = "4",
-        "Images that are built at a time, and images that are read at a time.";
+        "Images that are built at a time, and images that are in the store already and read at a time.";
     max_queued_builds "MAX_QUEUED_BUILDS" = "64",
         "Builds that wait for their turn; beyond that the answer is 429.";
+    max_queued_readings "MAX_QUEUED_READINGS" = "256",
+        "Images that are in the store already and wait to be read; beyond that the answer is 429.";
     max_evaluations "MAX_EVALUATIONS" = "4",
         "Evaluations at a time.";
     max_queued_evaluations "MAX_QUEUED_EVALUATIONS" = "256",

@@ -26,13 +26,13 @@ use crate::{
     blob::{Cache, Mappings},
     image::{Limits, Reader},
     index::{self, ImageId, Index, IndexError},
-    nix::{Buildable, GcRoots, NixDaemon, Realised},
+    nix::{Buildable, GcRoots, NixDaemon},
     oci::{Digest, Document, Reference, RepositoryName, Tag},
     resolve::Resolver,
 };
 use flight::{Flight, Flights};
 use gate::Gate;
-use images::Indexed;
+use images::{Held, Indexed};
 use memory::Memory;
 use std::{
     collections::HashMap,
@@ -68,6 +68,8 @@ pub struct Settings {
     pub max_builds: NonZeroUsize,
     /// Builds that wait for their turn.
     pub max_queued_builds: usize,
+    /// Images that are in the store already and wait to be read.
+    pub max_queued_readings: usize,
     /// Evaluations at a time.
     pub max_evaluations: NonZeroUsize,
     /// Evaluations that wait for their turn.
@@ -95,10 +97,12 @@ pub struct Registry {
     reader: Reader,
     evaluations: Gate,
     builds: Gate,
+    /// Images that are in the store already, from before they are read until they are rooted.
+    stored: Gate,
     readings: Semaphore,
     evaluating: Flights<(RepositoryName, Option<Tag>), Result<Arc<Evaluated>>>,
     updating: Flights<(RepositoryName, Tag), Result<Indexed>>,
-    building: Flights<Buildable, Result<Arc<Realised>>>,
+    building: Flights<Buildable, Result<Arc<Held>>>,
     indexing: Flights<ImageId, Result<Indexed>>,
     restoring: Flights<(ImageId, Digest), Result<()>>,
     listing: Flights<(), Result<Arc<Vec<RepositoryName>>>>,
@@ -193,6 +197,7 @@ impl Registry {
             reader,
             evaluations: Gate::new(settings.max_evaluations.get(), settings.max_queued_evaluations),
             builds: Gate::new(settings.max_builds.get(), settings.max_queued_builds),
+            stored: Gate::new(settings.max_builds.get(), settings.max_queued_readings),
             readings: Semaphore::new(settings.max_builds.get()),
             evaluating: Flights::default(),
             updating: Flights::default(),
@@ -337,6 +342,16 @@ impl Registry {
             message: format!(
                 "{} evaluations wait already, try again later",
                 self.settings.max_queued_evaluations
+            ),
+            retry_after: Duration::from_secs(5),
+        }
+    }
+
+    fn overloaded_readings(&self) -> RegistryError {
+        RegistryError::Overloaded {
+            message: format!(
+                "{} images wait to be read already, try again later",
+                self.settings.max_queued_readings
             ),
             retry_after: Duration::from_secs(5),
         }
