@@ -113,6 +113,7 @@ impl Registry {
             let (row, contents) = rows(image, realised.path.clone(), selection, buildable);
             let registry = this.clone();
             blocking(move || Ok(registry.index.put_image(&id, &row, &contents, used_now())?)).await?;
+            this.lost.remove(&id);
             tracing::info!(object = %realised.path, digest = %indexed.documents[0].digest, "indexed");
             this.enforce_retention_soon();
             Ok(indexed)

@@ -108,7 +108,12 @@ pub struct Registry {
     listing: Flights<(), Result<Arc<Vec<RepositoryName>>>>,
     checking: Flights<(), Readiness>,
     evaluated: Memory<(RepositoryName, Option<Tag>), Arc<Evaluated>>,
-    failures: Memory<(RepositoryName, Option<Tag>), RegistryError>,
+    /// Tags that led nowhere.
+    failures: Memory<(RepositoryName, Tag), RegistryError>,
+    /// Names that cannot be resolved, whatever the tag.
+    unresolved: Memory<RepositoryName, RegistryError>,
+    /// Images whose blobs cannot be made again.
+    lost: Memory<ImageId, RegistryError>,
     listed: Memory<(), Result<Arc<Vec<RepositoryName>>>>,
     mapped: Mappings,
     used: Mutex<HashMap<ImageId, u64>>,
@@ -208,6 +213,8 @@ impl Registry {
             checking: Flights::default(),
             evaluated: Memory::new(settings.max_remembered),
             failures: Memory::new(settings.max_remembered),
+            unresolved: Memory::new(settings.max_remembered),
+            lost: Memory::new(settings.max_remembered),
             listed: Memory::new(NonZeroUsize::MIN),
             mapped: Mappings::new(settings.max_mapped_files),
             used: Mutex::default(),

@@ -101,10 +101,13 @@ impl Socket {
             connections.opened();
             let mut daemon = UnixStream::connect(&real)?;
             let (mut from_daemon, mut to_client) = (daemon.try_clone()?, client.try_clone()?);
-            thread::spawn(move || io::copy(&mut from_daemon, &mut to_client));
+            thread::spawn(move || {
+                let _ = io::copy(&mut from_daemon, &mut to_client);
+                to_client.shutdown(Shutdown::Both)
+            });
             let copied = io::copy(&mut client, &mut daemon);
             connections.open.fetch_sub(1, Ordering::SeqCst);
-            daemon.shutdown(Shutdown::Both)?;
+            daemon.shutdown(Shutdown::Write)?;
             copied.map(drop)
         });
         counted
