@@ -148,6 +148,7 @@ impl Config {
             max_queued_readings: parse("MAX_QUEUED_READINGS", raw.max_queued_readings, count)?,
             max_evaluations: parse("MAX_EVALUATIONS", raw.max_evaluations, nonzero)?,
             max_queued_evaluations: parse("MAX_QUEUED_EVALUATIONS", raw.max_queued_evaluations, count)?,
+            ready_timeout: parse("READY_TIMEOUT", raw.ready_timeout, positive)?,
             max_mapped_files: parse("MAX_MAPPED_FILES", raw.max_mapped_files, nonzero)?,
             retention,
             cache_max_bytes: parse("CACHE_MAX_BYTES", raw.cache_max_bytes, bytes)?,

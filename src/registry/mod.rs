@@ -16,10 +16,12 @@ mod flight;
 mod gate;
 mod images;
 mod memory;
+mod readiness;
 mod retention;
 mod tags;
 
 pub use error::RegistryError;
+pub use readiness::Readiness;
 pub use retention::Retention;
 
 use crate::{
@@ -74,6 +76,8 @@ pub struct Settings {
     pub max_evaluations: NonZeroUsize,
     /// Evaluations that wait for their turn.
     pub max_queued_evaluations: usize,
+    /// How long the parts that this registry depends on may take to say that they are ready.
+    pub ready_timeout: Duration,
     /// Files that are kept mapped.
     pub max_mapped_files: NonZeroUsize,
     /// When images are dropped.
@@ -107,6 +111,7 @@ pub struct Registry {
     restoring: Flights<(ImageId, Digest), Result<()>>,
     listing: Flights<(), Result<Arc<Vec<RepositoryName>>>>,
     checking: Flights<(), Readiness>,
+    checked: Memory<(), Readiness>,
     evaluated: Memory<(RepositoryName, Option<Tag>), Arc<Evaluated>>,
     /// Tags that led nowhere.
     failures: Memory<(RepositoryName, Tag), RegistryError>,
@@ -135,13 +140,6 @@ pub enum Patience {
 pub struct ManifestAnswer {
     /// The canonical documents, the OCI form first; exactly one when the manifest was asked for by digest.
     pub documents: Vec<Document>,
-}
-
-/// What `/readyz` reports.
-#[derive(Debug, Clone)]
-pub struct Readiness {
-    /// Each part with `Ok` or the reason why it does not answer.
-    pub parts: Vec<(&'static str, Result<(), String>)>,
 }
 
 /// The state folder cannot be used.
@@ -211,6 +209,7 @@ impl Registry {
             restoring: Flights::default(),
             listing: Flights::default(),
             checking: Flights::default(),
+            checked: Memory::new(NonZeroUsize::MIN),
             evaluated: Memory::new(settings.max_remembered),
             failures: Memory::new(settings.max_remembered),
             unresolved: Memory::new(settings.max_remembered),
@@ -306,21 +305,6 @@ impl Registry {
         };
         self.listed.put((), listed.clone(), duration);
         listed
-    }
-
-    /// Whether the parts that this registry depends on answer. Requests at the same time share one look.
-    pub async fn readiness(self: &Arc<Self>) -> Readiness {
-        let this = self.clone();
-        let look = self.checking.join((), || async move {
-            let mut parts = vec![("nix-daemon", this.daemon.ping().await.map_err(|error| error.to_string()))];
-            if let Some(flake) = this.resolver.flake() {
-                parts.push(("evaluator", flake.ping().await.map(drop).map_err(|error| error.to_string())));
-            }
-            Readiness { parts }
-        });
-        look.wait()
-            .await
-            .unwrap_or_else(|| Readiness { parts: vec![("registry", Err("the check panicked".into()))] })
     }
 
     /// Waits for shared work for as long as a request may take.

@@ -1,8 +1,8 @@
 //! What a client can drive has a bound.
 
 use crate::{
-    socket::Socket,
-    support::{Flake, Registry, nix},
+    socket::{Socket, never_answers},
+    support::{Flake, Registry, eventually, nix},
 };
 use std::{
     io::{self, Write},
@@ -136,4 +136,27 @@ fn beyond_the_images_that_may_wait_to_be_read_clients_are_sent_away() {
         let message = registry.manifest(name, "latest").is_error(429, "TOOMANYREQUESTS");
         assert!(message.contains(part), "{name}: {message}");
     }
+}
+
+#[test]
+fn looks_at_readiness_are_short_and_shared() {
+    let flake = Flake::new("");
+    let socket = Socket::of("EVALUATOR_SOCKET");
+    let path = socket.path();
+    let settings =
+        [("EVALUATOR_SOCKET", path.to_str().unwrap()), ("EVALUATION_TIMEOUT", "1h"), ("READY_TIMEOUT", "2")];
+    let registry = Registry::start(&flake, &settings);
+    socket.serve("silent", never_answers);
+    let answer = registry.get("/readyz");
+    let message = answer.is_error(503, "UNAVAILABLE");
+    assert!(message.contains("evaluator: no answer within 2 s (READY_TIMEOUT)"), "{message}");
+
+    let looks = socket.counted("counted");
+    eventually("the evaluator answers in time", || registry.get("/readyz").status == 200);
+    let before = looks.all.load(Ordering::SeqCst);
+    for _ in 0..20 {
+        registry.get("/readyz");
+    }
+    let asked = looks.all.load(Ordering::SeqCst) - before;
+    assert!(asked < 20, "every request asked the evaluator");
 }
