@@ -108,7 +108,9 @@ impl Registry {
                     tracing::warn!(%repository, %tag, "{error}");
                 }
             }
-            RegistryError::Internal { .. } => tracing::error!(%repository, %tag, "{error}"),
+            RegistryError::Internal { .. } | RegistryError::StorageFull { .. } => {
+                tracing::error!(%repository, %tag, "{error}");
+            }
             error if self.lasts(error).is_some() => tracing::warn!(%repository, %tag, "{error}"),
             _ => {}
         }
@@ -127,7 +129,8 @@ impl Registry {
             E::NotAnImage { .. }
             | E::EvaluationFailed { .. }
             | E::BuildFailed { .. }
-            | E::TimedOut { .. } => Some(self.settings.failure_ttl),
+            | E::TimedOut { .. }
+            | E::StorageFull { .. } => Some(self.settings.failure_ttl),
             E::BlobUnknown { .. }
             | E::InProgress { .. }
             | E::Overloaded { .. }
