@@ -191,6 +191,11 @@ impl From<RegistryError> for Failure {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
                     .retry_after(Duration::from_secs(5))
             }
+            E::StorageFull { .. } => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                ErrorCode::Unknown,
+                "the registry's disk is full, so it cannot take this image; whoever runs it has to free some space",
+            ),
             E::Internal { .. } => Self::internal(message),
         }
     }

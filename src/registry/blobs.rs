@@ -50,10 +50,16 @@ impl Registry {
         if let Some(blob) = self.first_present(digest, &locations).await? {
             return Ok(blob);
         }
+        let mut failure = None;
         for (image, _) in &locations {
-            let (this, name, key) = (self.clone(), repository.clone(), (*image, *digest));
-            let restore = || async move { this.restore(&name, key.0, &key.1).await };
-            self.patient(self.restoring.join(key, restore), self.settings.pull_wait).await?;
+            match self.restored(repository, *image, digest).await {
+                // Another image may have it all the same.
+                Err(error) if self.lasts(&error).is_some() => {
+                    failure = failure.or(Some(error));
+                    continue;
+                }
+                result => result?,
+            }
             let locations = self.index.locations(repository, digest)?;
             if let Some(blob) = self.first_present(digest, &locations).await? {
                 return Ok(blob);
@@ -64,7 +70,31 @@ impl Registry {
                 blocking(move || this.drop_images([image].into())).await?;
             }
         }
-        Err(unknown())
+        Err(failure.unwrap_or_else(unknown))
+    }
+
+    /// Waits until a digest of an image has been made available again, or says why that failed a moment ago.
+    async fn restored(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        image: ImageId,
+        digest: &Digest,
+    ) -> Result<()> {
+        if let Some(error) = self.lost.get(&image) {
+            return Err(error);
+        }
+        let (this, repository, digest) = (self.clone(), repository.clone(), *digest);
+        let restoring = self.restoring.join((image, digest), || async move {
+            let result = this.restore(&repository, image, &digest).await;
+            if let Err(error) = &result
+                && let Some(duration) = this.lasts(error)
+            {
+                tracing::warn!(%repository, %digest, "it cannot be made available again: {error}");
+                this.lost.put(image, error.clone(), duration);
+            }
+            result
+        });
+        self.patient(restoring, self.settings.pull_wait).await
     }
 
     async fn first_present(

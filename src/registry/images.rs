@@ -9,6 +9,7 @@ use crate::{
     resolve::Resolution,
 };
 use std::{collections::HashMap, sync::Arc};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// An image that is, or was a moment ago, in the index.
 #[derive(Debug, Clone)]
@@ -18,6 +19,15 @@ pub(super) struct Indexed {
     pub(super) options: Options,
     /// What its tags lead to, the OCI form first. Held here, so that retention cannot take them away meanwhile.
     pub(super) documents: Arc<[Document; 2]>,
+}
+
+/// A realised store path, protected from collection for as long as this is held. That takes a connection to nix-daemon,
+/// of which there are no more than places.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) path: StorePath,
+    _temporary_roots: Realised,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Registry {
@@ -64,17 +74,17 @@ impl Registry {
         self: &Arc<Self>,
         what: &Buildable,
         expected: Option<&StorePath>,
-    ) -> Result<Arc<Realised>> {
+    ) -> Result<Arc<Held>> {
         let (this, what, expected) = (self.clone(), what.clone(), expected.cloned());
         let flight = self.building.join(what.clone(), || async move {
-            // What is there already need not queue behind builds.
             let there = match &expected {
                 Some(path) => this.daemon.is_valid(path).await?,
                 None => false,
             };
-            let _place = match there {
-                true => None,
-                false => Some(this.builds.enter().await.map_err(|_full| this.overloaded_builds())?),
+            // What is there already need not queue behind builds.
+            let place = match there {
+                true => this.stored.enter().await.map_err(|_full| this.overloaded_readings())?,
+                false => this.builds.enter().await.map_err(|_full| this.overloaded_builds())?,
             };
             let realised = match (&expected, this.daemon.realise(&what).await) {
                 // Of what is there the derivation is not needed.
@@ -83,7 +93,8 @@ impl Registry {
                 }
                 (_, result) => result,
             };
-            realised.map(Arc::new).map_err(|error| RegistryError::build(&what, error))
+            let realised = realised.map_err(|error| RegistryError::build(&what, error))?;
+            Ok(Arc::new(Held { path: realised.path.clone(), _temporary_roots: realised, _place: place }))
         });
         landed(flight).await
     }
@@ -91,7 +102,7 @@ impl Registry {
     /// Reads the image in a realised store path and writes it to the index, in place of what was known of it.
     pub(super) fn index_flight(
         self: &Arc<Self>,
-        realised: Arc<Realised>,
+        realised: Arc<Held>,
         buildable: &Buildable,
         selection: &Selection,
         options: &Options,
@@ -114,6 +125,7 @@ impl Registry {
             let (row, contents) = rows(image, realised.path.clone(), selection, options, buildable);
             let registry = this.clone();
             blocking(move || Ok(registry.index.put_image(&id, &row, &contents, used_now())?)).await?;
+            this.lost.remove(&id);
             tracing::info!(object = %realised.path, digest = %indexed.documents[0].digest, "indexed");
             this.enforce_retention_soon();
             Ok(indexed)

@@ -19,5 +19,6 @@ mod nothing_is_executed;
 mod pulling;
 mod restarting;
 mod secrets;
+mod socket;
 mod streaming;
 mod support;
