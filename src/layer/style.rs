@@ -24,8 +24,8 @@ pub struct Style {
 /// What stands in the two fields for a device's numbers in the header of something that is no device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeviceFields {
-    /// Nothing: Python 3.11 and later.
+    /// Nothing: Python 3.9 and later.
     Empty,
-    /// Zeroes as octal digits: Python 3.10 and earlier.
+    /// Zeroes as octal digits: Python 3.8 and earlier.
     Zero,
 }
