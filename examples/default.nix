@@ -183,6 +183,7 @@ let
     {
       newer ? true,
       fromImage ? null,
+      owner ? "0",
     }:
     run "text-of.sh" {
       name = "hello-conf.json";
@@ -211,8 +212,8 @@ let
           if newer then
             {
               mtime = "1970-01-01T00:00:01+00:00";
-              uid = "0";
-              gid = "0";
+              uid = owner;
+              gid = owner;
               uname = "root";
               gname = "root";
             }
@@ -299,10 +300,14 @@ in
       ];
     };
 
-    # Streamed images: the script, on a base image as well, and the configuration by itself.
+    # Streamed images: the script, on a base image as well, and the configuration by itself, in nixpkgs' form with another
+    # owner of all files, and in the older one.
     hello-streamed = package "hello" (streamed { });
     hello-streamed-base = package "hello" (streamed {
       fromImage = (helloIn { compress = "none"; }).image;
+    });
+    hello-streamed-owned = package "hello" (streamedConf {
+      owner = "1000";
     });
     hello-streamed-conf = package "hello" (streamedConf {
       newer = false;

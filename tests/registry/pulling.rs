@@ -21,6 +21,7 @@ fn every_example_format_is_built_and_pulled() {
         "hello-oci-archive-gzip",
         "hello-streamed",
         "hello-streamed-base",
+        "hello-streamed-owned",
         "hello-streamed-conf",
         "myApp",
         "python3.12",
