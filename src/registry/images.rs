@@ -2,7 +2,8 @@
 
 use super::{Flight, Registry, RegistryError, Result, used_now};
 use crate::{
-    image::{self, Image, Selection},
+    blob::CacheError,
+    image::{self, Image, ImageError, Reader, Selection},
     index::{ImageId, ImageRow, IndexError, Location},
     nix::{BuildError, Buildable, Realised, StorePath},
     oci::{Digest, Document},
@@ -101,11 +102,8 @@ impl Registry {
         let id = ImageId::of(&realised.path, selection);
         let (this, buildable, selection) = (self.clone(), buildable.clone(), selection.clone());
         self.indexing.join(id, || async move {
-            let image = {
-                let _place = this.readings.acquire().await.map_err(RegistryError::internal)?;
-                let (this, object, selection) = (this.clone(), realised.path.clone(), selection.clone());
-                blocking(move || Ok(image::read(&this.reader, &object, &selection)?)).await?
-            };
+            let (object, select) = (realised.path.clone(), selection.clone());
+            let image = this.reading(move |reader| image::read(reader, &object, &select)).await??;
             let indexed = Indexed { id, documents: Arc::new([image.oci.clone(), image.docker.clone()]) };
             // The root first: a row always points at something rooted.
             let _changing = this.changing.read().await;
@@ -118,6 +116,31 @@ impl Registry {
             this.enforce_retention_soon();
             Ok(indexed)
         })
+    }
+}
+
+impl Registry {
+    /// Reads something of an image, when it is its turn.
+    ///
+    /// Images that are unpacked side by side count to the limit of the cache together. One for which that was too much
+    /// begins anew when all others are done: what fits by itself is never refused.
+    pub(super) async fn reading<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Fn(&Reader) -> Result<T, ImageError> + Send + Sync + 'static,
+    ) -> Result<Result<T, ImageError>> {
+        let (work, all) = (Arc::new(work), u32::try_from(self.settings.max_builds.get()).unwrap_or(u32::MAX));
+        let attempt = |places| {
+            let (this, work) = (self.clone(), work.clone());
+            async move {
+                let _places = this.readings.acquire_many(places).await.map_err(RegistryError::internal)?;
+                let reader = this.reader.clone();
+                blocking(move || Ok(work(&reader))).await
+            }
+        };
+        match attempt(1).await? {
+            Err(ImageError::Cache(CacheError::TooLarge { .. })) if all > 1 => attempt(all).await,
+            result => Ok(result),
+        }
     }
 }
 
