@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     blob::{Blob, Fingerprint, Keep, Mapping, Source, VirtualTar},
-    image,
+    image::{self, ImageError, Reader},
     index::{ImageId, Location},
     layer::EntryList,
     oci::{Digest, Document, RepositoryName, Tag},
@@ -230,19 +230,17 @@ impl Registry {
         if let Some(Location { size, .. }) = evicted
             && realised.path == row.object
         {
-            let _place = self.readings.acquire().await.map_err(RegistryError::internal)?;
-            let (this, digest) = (self.clone(), *digest);
-            let made = row.clone();
-            let again = blocking(move || {
-                let (object, selection, options) = (&made.object, &made.selection, &made.options);
-                match image::recreate(&this.reader, object, selection, options, digest, size) {
-                    Err(image::ImageError::Changed { .. }) => Ok(false),
-                    result => Ok(result.map(|()| true)?),
+            let (made, digest) = (row.clone(), *digest);
+            let again = move |reader: &Reader| {
+                image::recreate(reader, &made.object, &made.selection, &made.options, digest, size)
+            };
+            match self.reading(again).await? {
+                Err(ImageError::Changed { .. }) => {}
+                result => {
+                    result?;
+                    // Whoever collected the path may have removed its root.
+                    return Ok(self.roots.add(&self.daemon, &id.file_name(), &row.object).await?);
                 }
-            });
-            if again.await? {
-                // Whoever collected the path may have removed its root.
-                return Ok(self.roots.add(&self.daemon, &id.file_name(), &row.object).await?);
             }
         }
         landed(self.index_flight(realised, &row.buildable, &row.selection, &row.options)).await.map(drop)

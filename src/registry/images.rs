@@ -2,7 +2,8 @@
 
 use super::{Flight, Registry, RegistryError, Result, used_now};
 use crate::{
-    image::{self, Image, Options, Selection},
+    blob::CacheError,
+    image::{self, Image, ImageError, Options, Reader, Selection},
     index::{ImageId, ImageRow, IndexError, Location},
     nix::{BuildError, Buildable, Realised, StorePath},
     oci::{Digest, Document},
@@ -111,12 +112,8 @@ impl Registry {
         let (this, buildable) = (self.clone(), buildable.clone());
         let (selection, options) = (selection.clone(), options.clone());
         self.indexing.join(id, || async move {
-            let image = {
-                let _place = this.readings.acquire().await.map_err(RegistryError::internal)?;
-                let (this, object) = (this.clone(), realised.path.clone());
-                let (selection, options) = (selection.clone(), options.clone());
-                blocking(move || Ok(image::read(&this.reader, &object, &selection, &options)?)).await?
-            };
+            let (object, select, chosen) = (realised.path.clone(), selection.clone(), options.clone());
+            let image = this.reading(move |reader| image::read(reader, &object, &select, &chosen)).await??;
             let documents = Arc::new([image.oci.clone(), image.docker.clone()]);
             let indexed = Indexed { id, options: options.clone(), documents };
             // The root first: a row always points at something rooted.
@@ -130,6 +127,31 @@ impl Registry {
             this.enforce_retention_soon();
             Ok(indexed)
         })
+    }
+}
+
+impl Registry {
+    /// Reads something of an image, when it is its turn.
+    ///
+    /// Images that are unpacked side by side count to the limit of the cache together. One for which that was too much
+    /// begins anew when all others are done: what fits by itself is never refused.
+    pub(super) async fn reading<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Fn(&Reader) -> Result<T, ImageError> + Send + Sync + 'static,
+    ) -> Result<Result<T, ImageError>> {
+        let (work, all) = (Arc::new(work), u32::try_from(self.settings.max_builds.get()).unwrap_or(u32::MAX));
+        let attempt = |places| {
+            let (this, work) = (self.clone(), work.clone());
+            async move {
+                let _places = this.readings.acquire_many(places).await.map_err(RegistryError::internal)?;
+                let reader = this.reader.clone();
+                blocking(move || Ok(work(&reader))).await
+            }
+        };
+        match attempt(1).await? {
+            Err(ImageError::Cache(CacheError::TooLarge { .. })) if all > 1 => attempt(all).await,
+            result => Ok(result),
+        }
     }
 }
 
