@@ -5,6 +5,7 @@
 //! `docs/architecture.md` has the whole picture.
 
 pub mod blob;
+pub mod closure;
 pub mod config;
 pub mod http;
 pub mod image;
