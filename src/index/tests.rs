@@ -19,16 +19,16 @@ fn image(n: u8, contents: &[&[u8]]) -> (ImageId, ImageRow, Vec<(Digest, Location
         })
         .collect();
     let row = ImageRow {
-        object: object(n),
+        objects: vec![object(n)],
         selection: Selection::Only,
         options: Options::default(),
-        buildable: Buildable::Path(object(n)),
+        buildables: vec![Buildable::Path(object(n))],
         oci: Digest::of(b"oci"),
         docker: Digest::of(b"docker"),
         tags: vec![],
         contents: contents.iter().map(|(digest, _)| *digest).collect(),
     };
-    (ImageId::of(&row.object, &row.selection, &row.options), row, contents)
+    (ImageId::of(&row.objects, &row.selection, &row.options), row, contents)
 }
 
 fn tag_row(image: ImageId) -> TagRow {

@@ -4,7 +4,7 @@ use crate::{
     blob::CacheError,
     image::ImageError,
     index::IndexError,
-    nix::{BuildError, Buildable, DaemonError, EvaluatorError, GcRootError},
+    nix::{BuildError, Buildable, ClosureError, DaemonError, EvaluatorError, GcRootError},
     oci::{Digest, RepositoryName},
     resolve::ResolveError,
 };
@@ -101,8 +101,8 @@ impl RegistryError {
     }
 
     /// The error of realising `what`.
-    pub(super) fn build(what: &Buildable, error: BuildError) -> Self {
-        let name = what.name();
+    pub(super) fn build(what: &[Buildable], error: BuildError) -> Self {
+        let name = what.first().map(Buildable::name).unwrap_or_default();
         match error {
             BuildError::Failed { reason, log_tail } => {
                 Self::BuildFailed { message: failure(name, &reason, &log_tail), log_tail }
@@ -147,6 +147,16 @@ impl From<DaemonError> for RegistryError {
     }
 }
 
+impl From<ClosureError> for RegistryError {
+    fn from(error: ClosureError) -> Self {
+        match error {
+            ClosureError::TooLarge { .. } => Self::NotAnImage { message: error.to_string() },
+            ClosureError::Gone(_) => Self::internal(error),
+            ClosureError::Daemon(error) => error.into(),
+        }
+    }
+}
+
 impl From<GcRootError> for RegistryError {
     fn from(error: GcRootError) -> Self {
         match error {
@@ -169,7 +179,7 @@ impl From<ResolveError> for RegistryError {
             ResolveError::Name(_) => Self::NameInvalid { message },
             ResolveError::Unknown(_) => Self::NameUnknown { message },
             ResolveError::TagUnknown(_) => Self::ManifestUnknown { message },
-            ResolveError::NotADerivation(_) => Self::NotAnImage { message },
+            ResolveError::NotADerivation(_) | ResolveError::Package(_) => Self::NotAnImage { message },
             ResolveError::Evaluator(error) => match error {
                 EvaluatorError::Failed(_) => {
                     Self::EvaluationFailed { message: format!("the evaluation failed: {message}") }

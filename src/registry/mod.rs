@@ -16,6 +16,7 @@ mod flight;
 mod gate;
 mod images;
 mod memory;
+mod packages;
 mod retention;
 mod tags;
 
@@ -82,6 +83,8 @@ pub struct Settings {
     pub layers_max_bytes: u64,
     /// How images are made.
     pub image_options: Options,
+    /// Store paths that the runtime closure of a package may have.
+    pub max_closure_paths: usize,
     /// What an image may be at most.
     pub image_limits: Limits,
 }
@@ -100,7 +103,7 @@ pub struct Registry {
     readings: Semaphore,
     evaluating: Flights<(RepositoryName, Option<Tag>), Result<Arc<Evaluated>>>,
     updating: Flights<(RepositoryName, Tag), Result<Indexed>>,
-    building: Flights<Buildable, Result<Arc<Realised>>>,
+    building: Flights<Vec<Buildable>, Result<Arc<Realised>>>,
     indexing: Flights<ImageId, Result<Indexed>>,
     restoring: Flights<(ImageId, Digest), Result<()>>,
     listing: Flights<(), Result<Arc<Vec<RepositoryName>>>>,

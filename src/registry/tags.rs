@@ -206,13 +206,14 @@ impl Registry {
             let _place = this.evaluations.enter().await.map_err(|_full| this.overloaded_evaluations())?;
             let at = now();
             let (name, revision) = &key;
-            let resolution = match revision {
+            let mut resolution = match revision {
                 None => this.resolver.resolve(name).await?,
                 Some(tag) => this.resolver.resolve_revision(name, tag).await?,
             };
+            this.find_outputs(&mut resolution).await?;
+            let derivation = resolution.wanted.first().map(|wanted| wanted.buildable.name());
             tracing::info!(
-                name = %name, origin = resolution.origin, revision = resolution.revision,
-                derivation = resolution.buildable.name(), "resolved"
+                name = %name, origin = resolution.origin, revision = resolution.revision, derivation, "resolved"
             );
             let evaluated = Arc::new(Evaluated { resolution, at });
             this.evaluated.put(key, evaluated.clone(), this.settings.tag_ttl);

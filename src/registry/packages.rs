@@ -1,0 +1,60 @@
+//! Images that are made of packages: their runtime closure, and how it becomes layers.
+
+use super::{Registry, RegistryError, Result, images::blocking};
+use crate::{
+    image::{self, Image, Options, Package},
+    index::ImageId,
+    nix::StorePath,
+    resolve::Resolution,
+};
+use std::sync::Arc;
+
+impl Registry {
+    /// Finds out which store paths there will be where the evaluation does not say.
+    pub(super) async fn find_outputs(&self, resolution: &mut Resolution) -> Result<()> {
+        let unknown = || |wanted: &&mut crate::nix::Wanted| wanted.expected.is_none();
+        let what: Vec<_> =
+            resolution.wanted.iter_mut().filter(unknown()).map(|wanted| wanted.buildable.clone()).collect();
+        if !what.is_empty() {
+            let paths = self.daemon.outputs(&what).await?;
+            for (wanted, path) in resolution.wanted.iter_mut().filter(unknown()).zip(paths) {
+                wanted.expected = path;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the image that the first of these store paths is, or makes one of all of them. An image that was made before
+    /// gets the layers that it had.
+    pub(super) async fn read_package(
+        self: &Arc<Self>,
+        id: ImageId,
+        objects: &[StorePath],
+        package: &Package,
+        options: &Options,
+    ) -> Result<Image> {
+        let [object, ..] = objects else { return Err(RegistryError::internal("an image of nothing")) };
+        let (this, object, stated) = (self.clone(), object.clone(), options.clone());
+        let has_settings = package.settings.is_some();
+        let image = blocking(move || Ok(image::read_if_any(&this.reader, &object, &stated, has_settings)?));
+        if let Some(image) = image.await? {
+            return Ok(image);
+        }
+        let layering = match self.index.layering(&id) {
+            Ok(Some(layering)) => layering,
+            Ok(None) => self.group(objects, options).await?,
+            Err(error) => {
+                tracing::warn!(?objects, "{error}");
+                self.group(objects, options).await?
+            }
+        };
+        let (this, objects, package, options) =
+            (self.clone(), objects.to_vec(), package.clone(), options.clone());
+        blocking(move || Ok(image::of_packages(&this.reader, &objects, &package, layering, &options)?)).await
+    }
+
+    async fn group(&self, objects: &[StorePath], _options: &Options) -> Result<Vec<Vec<StorePath>>> {
+        let closure = self.daemon.closure(objects, self.settings.max_closure_paths).await?;
+        Ok(closure.into_iter().map(|info| vec![info.path]).collect())
+    }
+}
