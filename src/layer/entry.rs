@@ -1,14 +1,17 @@
 //! One entry of a layer.
 
-use std::{fs::Metadata, os::unix::fs::MetadataExt, time::UNIX_EPOCH};
+use super::Owner;
+use std::{fs::Metadata, os::unix::fs::MetadataExt, path::PathBuf, sync::Arc, time::UNIX_EPOCH};
 
 /// One entry of a layer: what its header says besides the layer's [`Style`](super::Style).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The name, absolute: where a file's contents are, too. A folder's has no slash at its end.
+    /// The name in the archive.
     pub name: Vec<u8>,
     /// Permissions.
     pub mode: u32,
+    /// Whose it is, if not the style's owner's.
+    pub owner: Option<Arc<Owner>>,
     /// What it is.
     pub kind: Kind,
 }
@@ -24,16 +27,21 @@ pub enum Kind {
         size: u64,
         /// What the file was when it was hashed.
         mark: Mark,
+        /// Where the file is, if that is not the entry's name.
+        path: Option<PathBuf>,
     },
     /// A symbolic link to this.
     Link(Vec<u8>),
+    /// A regular file of these bytes, which are nowhere else.
+    Inline(Vec<u8>),
 }
 
 impl Entry {
     /// Bytes of contents that follow the header, without padding.
     pub fn size(&self) -> u64 {
-        match self.kind {
-            Kind::File { size, .. } => size,
+        match &self.kind {
+            Kind::File { size, .. } => *size,
+            Kind::Inline(bytes) => bytes.len() as u64,
             _ => 0,
         }
     }

@@ -30,6 +30,17 @@ pub enum LayerError {
     /// More entries than a layer may have.
     #[error("a layer of more than {0} files, folders and links")]
     TooMany(usize),
+    /// An entry that no archive, or no list, can hold.
+    #[error("{:?} cannot be in a layer: {problem}", String::from_utf8_lossy(name))]
+    Refused {
+        /// Its name in the archive, perhaps cut.
+        name: Vec<u8>,
+        /// Why.
+        problem: String,
+    },
+    /// The layer's description makes no sense.
+    #[error("{0}")]
+    Contents(String),
     /// The entry list cannot be written.
     #[error("cannot write the entry list: {0}")]
     List(io::Error),

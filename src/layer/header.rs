@@ -1,8 +1,8 @@
-//! Headers, byte for byte as Python's `tarfile` writes them in PAX format.
+//! Headers, byte for byte as other programs write them.
 //!
 //! ```text
 //! offset  length
-//!      0     100  name; a folder's ends in a slash
+//!      0     100  name
 //!    100       8  mode      7 octal digits, NUL
 //!    108       8  uid
 //!    116       8  gid
@@ -15,57 +15,26 @@
 //!    265      32  owner's name
 //!    297      32  group's name
 //!    329      16  device numbers
-//!    345     155  prefix, never used
+//!    345     155  prefix of the name
 //! ```
-//! (POSIX.1-2017, pax, "ustar Interchange Format"; CPython, `Lib/tarfile.py`, `TarInfo.create_pax_header`.) What does not
-//! fit, and text that is not ASCII, stands in an extended header before this one, which is named `././@PaxHeader`.
+//! (POSIX.1-2017, pax, "ustar Interchange Format".) What does not fit, and text that is not ASCII, stands in an extended
+//! header before this one.
 
-use super::{DeviceFields, Entry, Kind, Style, name::ascii};
+mod golang;
+mod python;
+
+use super::{Entry, Kind, Owner, Style, Writer};
+use std::borrow::Cow;
 
 /// The length of a block, of which everything in a tar archive is a multiple.
 pub(super) const BLOCK: u64 = 512;
 
 /// Appends the headers of an entry: one block, with an extended header of at least two before it if it takes one.
 pub fn write(out: &mut Vec<u8>, style: &Style, entry: &Entry) {
-    let mut name = entry.name.clone();
-    let (kind, link) = match &entry.kind {
-        Kind::Folder => {
-            if !name.ends_with(b"/") {
-                name.push(b'/');
-            }
-            (b'5', &b""[..])
-        }
-        Kind::File { .. } => (b'0', &b""[..]),
-        Kind::Link(target) => (b'2', target.as_slice()),
-    };
-    let mut records = Records::default();
-    records.text("path", &name, 100);
-    records.text("linkpath", link, 100);
-    records.text("uname", style.uname.as_bytes(), 32);
-    records.text("gname", style.gname.as_bytes(), 32);
-    let uid = records.number("uid", i128::from(style.uid), 8);
-    let gid = records.number("gid", i128::from(style.gid), 8);
-    let size = records.number("size", i128::from(entry.size()), 12);
-    let mtime = records.number("mtime", i128::from(style.mtime), 12);
-    let records = records.encode();
-    if !records.is_empty() {
-        let extended = Fields { size: records.len() as u64, ..Fields::new(b"././@PaxHeader", b'x') };
-        extended.write(out, style.devices);
-        out.extend_from_slice(&records);
-        pad(out, records.len() as u64);
+    match style.writer {
+        Writer::Python | Writer::OldPython => python::write(out, style, entry),
+        Writer::Go => golang::write(out, style, entry),
     }
-    let fields = Fields {
-        mode: entry.mode & 0o7777,
-        uid,
-        gid,
-        size,
-        mtime,
-        link,
-        uname: style.uname.as_bytes(),
-        gname: style.gname.as_bytes(),
-        ..Fields::new(&name, kind)
-    };
-    fields.write(out, style.devices);
 }
 
 /// Zeroes that follow `length` bytes, up to the next block.
@@ -77,15 +46,28 @@ fn pad(out: &mut Vec<u8>, length: u64) {
     out.resize(out.len() + padding(length) as usize, 0);
 }
 
+/// The type, and what a link leads to.
+fn type_of(entry: &Entry) -> (u8, &[u8]) {
+    match &entry.kind {
+        Kind::Folder => (b'5', b""),
+        Kind::File { .. } | Kind::Inline(_) => (b'0', b""),
+        Kind::Link(target) => (b'2', target),
+    }
+}
+
+fn owner<'t>(style: &'t Style, entry: &'t Entry) -> &'t Owner {
+    entry.owner.as_deref().unwrap_or(&style.owner)
+}
+
 /// The records of an extended header: what the fields of the other cannot hold.
 #[derive(Default)]
 struct Records<'t> {
-    records: Vec<(&'static str, std::borrow::Cow<'t, [u8]>)>,
+    records: Vec<(&'static str, Cow<'t, [u8]>)>,
 }
 
 impl<'t> Records<'t> {
-    fn text(&mut self, key: &'static str, text: &'t [u8], length: usize) {
-        if !text.is_ascii() || text.len() > length {
+    fn text(&mut self, key: &'static str, text: &'t [u8], field: usize) {
+        if !text.is_ascii() || text.len() > field {
             self.records.push((key, text.into()));
         }
     }
@@ -99,11 +81,8 @@ impl<'t> Records<'t> {
         0
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        if self.records.iter().any(|(_, value)| std::str::from_utf8(value).is_err()) {
-            out.extend_from_slice(b"21 hdrcharset=BINARY\n");
-        }
+    /// `length key=value` in lines, the length being that of the line. (POSIX.1-2017, "pax Extended Header".)
+    fn encode(&self, out: &mut Vec<u8>) {
         for (key, value) in &self.records {
             // The length counts its own digits, the space, the equals sign and the newline.
             let rest = key.len() + value.len() + 3;
@@ -115,7 +94,6 @@ impl<'t> Records<'t> {
             out.extend_from_slice(value);
             out.push(b'\n');
         }
-        out
     }
 }
 
@@ -123,28 +101,28 @@ fn digits(number: usize) -> usize {
     number.checked_ilog10().unwrap_or(0) as usize + 1
 }
 
-/// The fields of one block.
+/// The fields of one block; texts are ASCII, and cut to the field if need be: then they stand in the extended header, too.
+#[derive(Default)]
 struct Fields<'t> {
-    name: &'t [u8],
+    name: Cow<'t, [u8]>,
     mode: u32,
     uid: u64,
     gid: u64,
     size: u64,
     mtime: u64,
     kind: u8,
-    link: &'t [u8],
-    uname: &'t [u8],
-    gname: &'t [u8],
+    link: Cow<'t, [u8]>,
+    uname: Cow<'t, [u8]>,
+    gname: Cow<'t, [u8]>,
+    /// Whether zeroes as octal digits stand where a device's numbers would.
+    zero_devices: bool,
+    prefix: &'t [u8],
 }
 
-impl<'t> Fields<'t> {
-    fn new(name: &'t [u8], kind: u8) -> Self {
-        Self { name, mode: 0, uid: 0, gid: 0, size: 0, mtime: 0, kind, link: b"", uname: b"", gname: b"" }
-    }
-
-    fn write(&self, out: &mut Vec<u8>, devices: DeviceFields) {
+impl Fields<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
         let mut block = [0; BLOCK as usize];
-        text(&mut block[0..100], self.name);
+        text(&mut block[0..100], &self.name);
         octal(&mut block[100..108], self.mode.into());
         octal(&mut block[108..116], self.uid);
         octal(&mut block[116..124], self.gid);
@@ -152,30 +130,22 @@ impl<'t> Fields<'t> {
         octal(&mut block[136..148], self.mtime);
         block[148..156].fill(b' ');
         block[156] = self.kind;
-        text(&mut block[157..257], self.link);
+        text(&mut block[157..257], &self.link);
         block[257..265].copy_from_slice(b"ustar\x0000");
-        text(&mut block[265..297], self.uname);
-        text(&mut block[297..329], self.gname);
-        if devices == DeviceFields::Zero {
+        text(&mut block[265..297], &self.uname);
+        text(&mut block[297..329], &self.gname);
+        if self.zero_devices {
             octal(&mut block[329..337], 0);
             octal(&mut block[337..345], 0);
         }
+        text(&mut block[345..500], self.prefix);
         let sum: u64 = block.iter().map(|byte| u64::from(*byte)).sum();
         octal(&mut block[148..155], sum);
         out.extend_from_slice(&block);
     }
 }
 
-/// The text, cut to the field if need be: then it stands in the extended header, too.
 fn text(field: &mut [u8], text: &[u8]) {
-    let replaced;
-    let text = match text.is_ascii() {
-        true => text,
-        false => {
-            replaced = ascii(text);
-            &replaced
-        }
-    };
     let length = text.len().min(field.len());
     field[..length].copy_from_slice(&text[..length]);
 }

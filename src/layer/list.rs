@@ -1,25 +1,23 @@
 //! Entry lists: what is needed to produce any range of a layer, as a file.
 //!
 //! ```text
-//! "forge-registry layer 1\n"
-//! block*     up to 64 entries, then 8 bytes of SHA-256 over the block's place in the archive and the entries
+//! "forge-registry layer 2\n"
+//! block*     up to 64 entries, see `codec`, then 8 bytes of SHA-256 over the block's place in the archive and the entries
 //! table      for each block: its place in the archive and its place in this file, 8 bytes each
 //! footer     JSON: style, the archive's size and digest, the store paths with their marks
 //! trailer    places of table and footer, 8 bytes each; SHA-256 of table, footer and these two
-//!
-//! entry ::= kind (0 folder, 1 file, 2 link) mode shared suffix-length suffix
-//!           [size mark(8 bytes)]      a file
-//!           [length target]           a link
 //! ```
-//! Numbers are LEB128 unless said otherwise, little endian if so. `shared` is how many bytes of the name are those of the
-//! entry before it in the block. A block is found by its place in the archive; the places of entries in it follow from
-//! the lengths of headers and contents. So a reader holds the table, 16 bytes for 64 entries, and one block at a time.
+//! Numbers are little endian. A block is found by its place in the archive; the places of entries in it follow from the
+//! lengths of headers and contents. So a reader holds the table, 16 bytes for 64 entries, and one block at a time.
+
+mod codec;
 
 use super::{
-    Entry, Kind, LayerError, Mark, Style,
-    header::{self, BLOCK, padding},
+    Entry, Kind, LayerError, MAX_INLINE, MAX_NAME, Mark, Style,
+    header::{self, padding},
 };
 use crate::oci::Digest;
+use codec::Before;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -32,14 +30,17 @@ use std::{
 };
 
 /// The first bytes; another number is another format.
-pub(super) const MAGIC: &[u8] = b"forge-registry layer 1\n";
+pub(super) const MAGIC: &[u8] = b"forge-registry layer 2\n";
 const ENTRIES: usize = 64;
 const CHECKSUM: usize = 8;
 const TRAILER: u64 = 8 + 8 + 32;
-/// Python pads archives to a multiple of 20 blocks.
-const RECORD: u64 = 20 * BLOCK;
-/// A block longer than 64 entries with the longest names and link targets is none.
-const MAX_BLOCK: u64 = (ENTRIES as u64) * (2 * 4096 + 64);
+/// A block is no longer than this and one entry: contents that are in the list do not make blocks long to read.
+const BLOCK_LENGTH: usize = 64 << 10;
+/// Nor is an entry longer than this: name, place and owner's names, and a link's target or contents.
+const MAX_ENTRY: usize = 2 * MAX_NAME + 2 * MAX_OWNER + MAX_INLINE + 128;
+const MAX_BLOCK: u64 = (BLOCK_LENGTH + MAX_ENTRY + CHECKSUM) as u64;
+/// The longest name of an owner, in bytes.
+pub(super) const MAX_OWNER: usize = 1024;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Footer {
@@ -61,6 +62,7 @@ pub struct ListWriter<W> {
     block_position: u64,
     in_block: usize,
     previous: Vec<u8>,
+    before: Before,
     table: Vec<u8>,
     roots: Vec<(PathBuf, Mark)>,
 }
@@ -78,6 +80,7 @@ impl<W: Write> ListWriter<W> {
             block_position: 0,
             in_block: 0,
             previous: Vec::new(),
+            before: Before::default(),
             table: Vec::new(),
             roots: Vec::new(),
         })
@@ -93,14 +96,16 @@ impl<W: Write> ListWriter<W> {
         if self.in_block == 0 {
             self.block_position = self.position;
             self.previous.clear();
+            self.before = Before::default();
         }
-        encode(&mut self.block, &self.previous, entry);
+        codec::encode(&mut self.block, &self.previous, &mut self.before, entry);
         self.previous.clone_from(&entry.name);
         self.in_block += 1;
         let before = headers.len();
         header::write(headers, &self.style, entry);
         self.position += (headers.len() - before) as u64 + entry.size() + padding(entry.size());
-        if self.in_block == ENTRIES { self.end_block() } else { Ok(()) }
+        let full = self.in_block == ENTRIES || self.block.len() >= BLOCK_LENGTH;
+        if full { self.end_block() } else { Ok(()) }
     }
 
     fn end_block(&mut self) -> io::Result<()> {
@@ -120,8 +125,7 @@ impl<W: Write> ListWriter<W> {
 
     /// Bytes, all zero, with which the archive ends after the entries so far.
     pub fn end(&self) -> u64 {
-        let end = self.position + 2 * BLOCK;
-        end.next_multiple_of(RECORD) - self.position
+        self.style.writer.end(self.position)
     }
 
     /// Ends the list of the archive that has this digest; the archive's size, and what was written to.
@@ -244,10 +248,18 @@ impl EntryList {
                     at = contents.min(end);
                 }
                 if at < zeroes.min(end) {
-                    let Kind::File { mark, .. } = entry.kind else { return Ok(after) };
-                    let path = OsString::from_vec(entry.name.clone()).into();
                     let range = at - contents..zeroes.min(end) - contents;
-                    take(Piece::File { path, mark, range })?;
+                    match &entry.kind {
+                        Kind::File { mark, path, .. } => {
+                            let path =
+                                path.clone().unwrap_or_else(|| OsString::from_vec(entry.name.clone()).into());
+                            take(Piece::File { path, mark: *mark, range })?;
+                        }
+                        Kind::Inline(bytes) => {
+                            take(Piece::Bytes(&bytes[range.start as usize..range.end as usize]))?;
+                        }
+                        Kind::Folder | Kind::Link(_) => {}
+                    }
                     at = zeroes.min(end);
                 }
                 if at < after.min(end) {
@@ -282,9 +294,10 @@ impl EntryList {
         if checksum(position, entries) != *sum {
             return Err(DAMAGED.into());
         }
-        let mut entry = Entry { name: Vec::new(), mode: 0, kind: Kind::Folder };
+        let mut before = Before::default();
+        let mut entry = Entry { name: Vec::new(), mode: 0, owner: None, kind: Kind::Folder };
         while !entries.is_empty() {
-            decode(&mut entries, &mut entry).ok_or(DAMAGED)?;
+            codec::decode(&mut entries, &mut before, &mut entry).ok_or(DAMAGED)?;
             position = visit(position, &entry)?;
         }
         Ok(position)
@@ -301,68 +314,4 @@ fn checksum(position: u64, entries: &[u8]) -> [u8; CHECKSUM] {
 /// Eight bytes as a number.
 fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
-}
-
-fn encode(out: &mut Vec<u8>, previous: &[u8], entry: &Entry) {
-    let shared = previous.iter().zip(&entry.name).take_while(|(a, b)| a == b).count();
-    let suffix = &entry.name[shared..];
-    out.push(match entry.kind {
-        Kind::Folder => 0,
-        Kind::File { .. } => 1,
-        Kind::Link(_) => 2,
-    });
-    put(out, u64::from(entry.mode & 0o7777));
-    put(out, shared as u64);
-    put(out, suffix.len() as u64);
-    out.extend_from_slice(suffix);
-    match &entry.kind {
-        Kind::Folder => {}
-        Kind::File { size, mark } => {
-            put(out, *size);
-            out.extend_from_slice(&mark.0.to_le_bytes());
-        }
-        Kind::Link(target) => {
-            put(out, target.len() as u64);
-            out.extend_from_slice(target);
-        }
-    }
-}
-
-fn decode(bytes: &mut &[u8], entry: &mut Entry) -> Option<()> {
-    let kind = *bytes.split_off_first()?;
-    entry.mode = u32::try_from(get(bytes)?).ok()?;
-    let shared = usize::try_from(get(bytes)?).ok().filter(|shared| *shared <= entry.name.len())?;
-    let length = usize::try_from(get(bytes)?).ok()?;
-    entry.name.truncate(shared);
-    entry.name.extend_from_slice(bytes.split_off(..length)?);
-    entry.kind = match kind {
-        0 => Kind::Folder,
-        1 => Kind::File { size: get(bytes)?, mark: Mark(number(bytes.split_off(..8)?)) },
-        2 => {
-            let length = usize::try_from(get(bytes)?).ok()?;
-            Kind::Link(bytes.split_off(..length)?.to_vec())
-        }
-        _ => return None,
-    };
-    Some(())
-}
-
-fn put(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-fn get(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = *bytes.split_off_first()?;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some(number);
-        }
-    }
-    None
 }

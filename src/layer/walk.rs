@@ -10,12 +10,22 @@ use std::{
 };
 
 /// Something that is in a store path, or the store path itself.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Found {
     /// Where.
     pub path: PathBuf,
     /// Of itself, even if it is a link.
     pub metadata: Metadata,
+}
+
+impl Found {
+    /// Looks at what is there. A link is not followed.
+    pub fn at(path: PathBuf) -> Result<Self, LayerError> {
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) => Ok(Self { path, metadata }),
+            Err(source) => Err(LayerError::Io { path, source }),
+        }
+    }
 }
 
 /// Calls `visit` with `root` and all below it. Links are not followed. Needs memory for the names of the folders on the
@@ -37,9 +47,9 @@ pub fn walk(root: &Path, visit: &mut dyn FnMut(Found) -> Result<(), LayerError>)
                 },
             },
         };
-        let metadata = fs::symlink_metadata(&path).map_err(LayerError::io(&path))?;
-        let folder = metadata.is_dir().then(|| path.clone());
-        visit(Found { path, metadata })?;
+        let found = Found::at(path)?;
+        let folder = found.metadata.is_dir().then(|| found.path.clone());
+        visit(found)?;
         if let Some(folder) = folder {
             let names = names(&folder)?;
             pending.push((folder, names.into_iter()));

@@ -1,9 +1,12 @@
 //! Every byte of a layer, and every range of it.
 
-use crate::support::{Layer, length, read, reference, reference_layer, style};
+use crate::{
+    reference::{go, hex, python},
+    support::{Layer, length, read, reference_layer, store, style},
+};
 use forge_registry::{
     blob::{Blob, VirtualTar},
-    layer::{DeviceFields, Entry, EntryList, Kind, ListWriter, Mark, Style, walk, write_header},
+    layer::{Entry, EntryList, Kind, ListWriter, Mark, Owner, StorePaths, Style, Writer, walk, write_header},
     oci::Digest,
 };
 use proptest::{collection::vec, prelude::*};
@@ -27,7 +30,7 @@ enum Node {
     Folder { name: Vec<u8>, nodes: Vec<Node> },
 }
 
-fn name() -> impl Strategy<Value = Vec<u8>> {
+pub fn name() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => "[a-zA-Z0-9._+-]{1,12}".prop_map(String::into_bytes),
         1 => "[a-z]{90,200}".prop_map(String::into_bytes),
@@ -77,27 +80,22 @@ fn plant(root: &Path, folder: &Path, nodes: &[Node]) {
     }
 }
 
-fn styles() -> impl Strategy<Value = Style> {
+pub fn styles() -> impl Strategy<Value = Style> {
     let owner = prop_oneof![Just(0_i64), 1_i64..70_000, Just(2_097_151), Just(2_097_152), Just(-1)];
     let name = prop_oneof!["[a-z]{1,8}", "[a-z]{33,40}", Just("\u{e9}".to_owned())];
     let mtime =
         prop_oneof![Just(1_i64), Just(0), Just(-5), Just(1 << 33), Just((1 << 33) - 1), Just(1 << 40)];
-    let mode = prop_oneof![Just(0o755), Just(0o555)];
-    let devices = prop_oneof![Just(DeviceFields::Empty), Just(DeviceFields::Zero)];
-    (owner.clone(), owner, name.clone(), name, mtime, mode, devices).prop_map(
-        |(uid, gid, uname, gname, mtime, root_mode, devices)| Style {
+    let writer = prop_oneof![Just(Writer::Python), Just(Writer::OldPython)];
+    (owner.clone(), owner, name.clone(), name, mtime, writer).prop_map(
+        |(uid, gid, uname, gname, mtime, writer)| Style {
             mtime,
-            uid,
-            gid,
-            uname,
-            gname,
-            root_mode,
-            devices,
+            owner: Owner { uid, gid, uname, gname },
+            writer,
         },
     )
 }
 
-fn difference(a: &[u8], b: &[u8]) -> Option<usize> {
+pub fn difference(a: &[u8], b: &[u8]) -> Option<usize> {
     let at = a.iter().zip(b).position(|(a, b)| a != b);
     at.or((a.len() != b.len()).then_some(a.len().min(b.len())))
 }
@@ -109,6 +107,7 @@ proptest! {
     fn a_layer_is_what_python_writes_and_every_range_is_a_range_of_it(
         nodes in vec(node(), 0..12),
         style in styles(),
+        root_mode in prop_oneof![Just(0o755), Just(0o555)],
         ranges in vec((0.0..1.0_f64, 0_u64..300_000), 12),
     ) {
         let dir = tempfile::tempdir().unwrap();
@@ -121,20 +120,25 @@ proptest! {
         fs::write(&file, "a file").unwrap();
         let paths = [tree, link, file];
 
-        let layer = Layer::make(&style, &paths, dir.path().join("list"));
-        let expected = reference_layer(&style, &paths);
-        prop_assert_eq!(layer.digest, Digest::of(&expected));
-        let all = layer.range(0..layer.size).unwrap();
-        prop_assert_eq!(difference(&all, &expected), None);
-        let size = layer.size;
-        for (start, length) in ranges {
-            let start = (start * size as f64) as u64;
-            for (start, length) in [(start, length), (start / 512 * 512, 512), (start, 1), (start, u64::MAX)] {
-                let end = start.saturating_add(length);
-                let found = layer.range(start..end).unwrap();
-                let wanted = &expected[start as usize..end.min(size) as usize];
-                prop_assert_eq!(difference(&found, wanted), None, "{} {}", start, length);
-            }
+        let contents = StorePaths { paths: &paths, root_mode };
+        let layer = Layer::make(&style, &contents, dir.path().join("list"));
+        assert_same(&layer, &reference_layer(&style, &contents), &ranges);
+    }
+}
+
+/// Compares the whole and ranges, which begin at this part of it.
+pub fn assert_same(layer: &Layer, expected: &[u8], ranges: &[(f64, u64)]) {
+    let all = layer.range(0..layer.size).unwrap();
+    assert_eq!(difference(&all, expected), None);
+    assert_eq!(layer.digest, Digest::of(expected));
+    let size = layer.size;
+    for (start, length) in ranges {
+        let start = (start * size as f64) as u64;
+        for (start, length) in [(start, *length), (start / 512 * 512, 512), (start, 1), (start, u64::MAX)] {
+            let end = start.saturating_add(length);
+            let found = layer.range(start..end).unwrap();
+            let wanted = &expected[start as usize..end.min(size) as usize];
+            assert_eq!(difference(&found, wanted), None, "{start} {length}");
         }
     }
 }
@@ -178,7 +182,7 @@ fn gnu_tar_and_python_unpack_a_layer_to_the_same_tree() {
     sparse.set_len(5 << 20).unwrap();
 
     let paths = [tree.clone()];
-    let layer = Layer::make(&style(), &paths, dir.path().join("list"));
+    let layer = Layer::make(&style(), &store(&paths), dir.path().join("list"));
     let archive = dir.path().join("layer.tar");
     fs::write(&archive, layer.range(0..u64::MAX).unwrap()).unwrap();
     assert_eq!(fs::read(&archive).unwrap().len() % 10_240, 0);
@@ -203,22 +207,36 @@ fn gnu_tar_and_python_unpack_a_layer_to_the_same_tree() {
 }
 
 #[test]
-fn headers_of_sizes_that_no_test_could_write_are_pythons() {
-    let style = style();
-    for size in [0, 511, (1 << 33) - 1, 1 << 33, (1 << 33) + 1, 1 << 40, u64::MAX / 2] {
+fn headers_of_sizes_that_no_test_could_write_are_pythons_and_gos() {
+    for (size, writer) in [0, 511, (1 << 33) - 1, 1 << 33, (1 << 33) + 1, 1 << 40, u64::MAX / 2]
+        .into_iter()
+        .flat_map(|size| [Writer::Python, Writer::Go].map(|writer| (size, writer)))
+    {
+        let style = Style { writer, ..style() };
         let entry = Entry {
             name: b"/nix/store/large".to_vec(),
             mode: 0o444,
-            kind: Kind::File { size, mark: Mark(0) },
+            owner: None,
+            kind: Kind::File { size, mark: Mark(0), path: None },
         };
         let mut found = Vec::new();
         write_header(&mut found, &style, &entry);
-        let style = serde_json::to_string(&style).unwrap();
-        let entry = serde_json::json!({
-            "name": "/nix/store/large", "mode": 0o444, "size": size, "type": "0", "linkname": "",
-        });
-        let expected = reference(&["header".as_ref(), style.as_ref(), entry.to_string().as_ref()]);
-        assert_eq!(difference(&found, &expected), None, "{size}");
+        let mut item = serde_json::json!({ "mode": 0o444, "size": size });
+        let expected = match writer {
+            Writer::Go => {
+                item["name"] = hex(&entry.name).into();
+                item["type"] = "file".into();
+                go("items", &serde_json::json!({ "mtime": 1, "owner": style.owner, "items": [item] }))
+            }
+            _ => {
+                item["name"] = "/nix/store/large".into();
+                item["type"] = "0".into();
+                item["linkname"] = "".into();
+                let style = serde_json::to_string(&style).unwrap();
+                python(&["header".as_ref(), style.as_ref(), item.to_string().as_ref()])
+            }
+        };
+        assert_eq!(difference(&found, &expected), None, "{size} {writer:?}");
     }
 }
 
@@ -235,10 +253,10 @@ fn a_sparse_file_beyond_eight_gibibytes_is_served_from_anywhere() {
     let list = dir.path().join("list");
     let mut writer = ListWriter::new(File::create(&list).unwrap(), style()).unwrap();
     let metadata = file.metadata().unwrap();
-    let kind = Kind::File { size, mark: Mark::of(&metadata) };
+    let kind = Kind::File { size, mark: Mark::of(&metadata), path: None };
     let name = path.clone().into_os_string().into_vec();
     let mut headers = Vec::new();
-    writer.push(&Entry { name, mode: 0o444, kind }, &mut headers).unwrap();
+    writer.push(&Entry { name, mode: 0o444, owner: None, kind }, &mut headers).unwrap();
     let (length, _) = writer.finish(Digest::of(b"")).unwrap();
 
     let list = EntryList::open(File::open(&list).unwrap()).unwrap();
@@ -264,8 +282,12 @@ fn the_entry_list_of_a_hundred_thousand_files_is_small() {
         let folder =
             format!("/nix/store/{}-package-1.0/lib/python3.12/site-packages/m{:04}", "0".repeat(32), n / 100);
         let name = format!("{folder}/{hash}.py").into_bytes();
-        let kind = Kind::File { size: n * 37 % 20_000, mark: Mark(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) };
-        let entry = Entry { name, mode: 0o444, kind };
+        let kind = Kind::File {
+            size: n * 37 % 20_000,
+            mark: Mark(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            path: None,
+        };
+        let entry = Entry { name, mode: 0o444, owner: None, kind };
         headers.clear();
         writer.push(&entry, &mut headers).unwrap();
         if n % 9973 == 0 {

@@ -1,6 +1,6 @@
 //! Files that are not what they were, and damaged entry lists.
 
-use crate::support::{Layer, style};
+use crate::support::{Layer, store, style};
 use forge_registry::layer::{EntryList, LayerError, make, recipe};
 use std::{
     fs::{self, File},
@@ -36,7 +36,7 @@ fn a_file_that_changed_is_never_served_and_everything_before_it_is() {
     ];
     for (n, change) in changes.iter().enumerate() {
         let (dir, tree) = tree();
-        let layer = Layer::make(&style(), std::slice::from_ref(&tree), dir.path().join("list"));
+        let layer = Layer::make(&style(), &store(std::slice::from_ref(&tree)), dir.path().join("list"));
         let all = layer.range(0..u64::MAX).unwrap();
         change(&tree.join("150"));
         assert!(layer.range(0..u64::MAX).is_err(), "change {n}");
@@ -48,23 +48,23 @@ fn a_file_that_changed_is_never_served_and_everything_before_it_is() {
 #[test]
 fn another_folder_in_the_place_of_a_store_path_is_seen_before_the_response_begins() {
     let (dir, tree) = tree();
-    let layer = Layer::make(&style(), std::slice::from_ref(&tree), dir.path().join("list"));
+    let layer = Layer::make(&style(), &store(std::slice::from_ref(&tree)), dir.path().join("list"));
     let open = || EntryList::open(File::open(&layer.list).unwrap()).unwrap();
     assert!(open().is_current());
-    let before = recipe(&style(), std::slice::from_ref(&tree)).unwrap();
+    let before = recipe(&style(), &store(std::slice::from_ref(&tree))).unwrap();
     let copy = dir.path().join("copy");
     assert!(Command::new("cp").arg("-a").args([&tree, &copy]).status().unwrap().success());
     fs::rename(&tree, dir.path().join("old")).unwrap();
     assert!(!open().is_current());
     fs::rename(&copy, &tree).unwrap();
     assert!(!open().is_current());
-    assert_ne!(recipe(&style(), &[tree]).unwrap(), before);
+    assert_ne!(recipe(&style(), &store(&[tree])).unwrap(), before);
 }
 
 #[test]
 fn a_damaged_list_is_an_error_wherever_the_damage_is() {
     let (dir, tree) = tree();
-    let layer = Layer::make(&style(), &[tree], dir.path().join("list"));
+    let layer = Layer::make(&style(), &store(&[tree]), dir.path().join("list"));
     let good = fs::read(&layer.list).unwrap();
     let all = layer.range(0..u64::MAX).unwrap();
     for at in (0..good.len()).step_by(11).chain(good.len() - 60..good.len()) {
@@ -90,8 +90,8 @@ fn what_nix_does_not_store_is_refused() {
     let (dir, tree) = tree();
     let status = Command::new("mkfifo").arg(tree.join("fifo")).status().unwrap();
     assert!(status.success());
-    let error = make(&style(), &[tree], Vec::new()).unwrap_err().to_string();
+    let error = make(&style(), &store(&[tree]), Vec::new()).unwrap_err().to_string();
     assert!(error.contains("a FIFO"), "{error}");
-    let error = make(&style(), &[dir.path().join("nowhere")], Vec::new()).unwrap_err().to_string();
+    let error = make(&style(), &store(&[dir.path().join("nowhere")]), Vec::new()).unwrap_err().to_string();
     assert!(error.contains("nowhere"), "{error}");
 }

@@ -2,4 +2,7 @@
 
 mod bytes;
 mod changes;
+mod listed;
+#[path = "../reference/mod.rs"]
+mod reference;
 mod support;

@@ -1,17 +1,22 @@
 //! Layers, and the reference.
 
+use crate::reference::{go, hex, python};
 use forge_registry::{
     blob::{Blob, VirtualTar},
-    layer::{self, DeviceFields, EntryList, Style},
+    layer::{self, Contents, EntryList, Item, Owner, StorePaths, Style, What, Writer},
     oci::Digest,
 };
 use http_body_util::BodyExt;
+use serde_json::{Value, json};
 use std::{
     fs::{self, File},
     io,
     ops::Range,
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::MetadataExt,
+    },
     path::{Path, PathBuf},
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,15 +24,12 @@ use std::{
 };
 
 pub fn style() -> Style {
-    Style {
-        mtime: 1,
-        uid: 0,
-        gid: 0,
-        uname: "root".into(),
-        gname: "root".into(),
-        root_mode: 0o755,
-        devices: DeviceFields::Empty,
-    }
+    Style { mtime: 1, owner: Owner::root(), writer: Writer::Python }
+}
+
+/// These paths, as newer nixpkgs puts them into a layer.
+pub fn store(paths: &[PathBuf]) -> StorePaths<'_> {
+    StorePaths { paths, root_mode: 0o755 }
 }
 
 /// A layer that was made from these paths, with its entry list in a file.
@@ -39,8 +41,8 @@ pub struct Layer {
 }
 
 impl Layer {
-    pub fn make(style: &Style, paths: &[PathBuf], list: PathBuf) -> Self {
-        let made = layer::make(style, paths, File::create(&list).unwrap()).unwrap();
+    pub fn make(style: &Style, contents: &dyn Contents, list: PathBuf) -> Self {
+        let made = layer::make(style, contents, File::create(&list).unwrap()).unwrap();
         Self { digest: made.digest, size: made.size, list, failures: Arc::default() }
     }
 
@@ -65,20 +67,51 @@ pub fn read(blob: &Blob, range: Range<u64>) -> io::Result<Vec<u8>> {
     bytes.map(|bytes| bytes.to_bytes().to_vec())
 }
 
-/// What the reference says.
-pub fn reference(arguments: &[&std::ffi::OsStr]) -> Vec<u8> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/stream.py");
-    let output = Command::new("python3").arg(script).args(arguments).env("PYTHONUTF8", "1").output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
+/// One layer of Python's.
+pub fn reference_layer(style: &Style, contents: &StorePaths<'_>) -> Vec<u8> {
+    let (style, mode) = (serde_json::to_string(style).unwrap(), format!("{:o}", contents.root_mode));
+    let mut arguments = vec!["layer".as_ref(), style.as_ref(), mode.as_ref()];
+    arguments.extend(contents.paths.iter().map(|path| path.as_os_str()));
+    python(&arguments)
 }
 
-/// One layer of the reference.
-pub fn reference_layer(style: &Style, paths: &[PathBuf]) -> Vec<u8> {
+/// The same items as a reference writes them.
+pub fn reference_items(style: &Style, items: &[Item]) -> Vec<u8> {
+    let items: Vec<Value> = items
+        .iter()
+        .map(|item| {
+            let (kind, mode, data, path) = match &item.what {
+                What::Folder => ("folder", 0o755, vec![], None),
+                What::Link(target) => ("link", 0o777, target.clone(), None),
+                What::Inline(bytes) => ("file", 0o644, bytes.clone(), None),
+                What::OnDisk(found) => {
+                    let (kind, data, path) = match found.metadata.file_type() {
+                        t if t.is_dir() => ("folder", vec![], None),
+                        t if t.is_symlink() => {
+                            ("link", fs::read_link(&found.path).unwrap().into_os_string().into_vec(), None)
+                        }
+                        _ => ("file", vec![], Some(found.path.as_os_str().as_bytes())),
+                    };
+                    (kind, found.metadata.mode() & 0o7777, data, path)
+                }
+            };
+            json!({
+                "name": hex(&item.name),
+                "type": kind,
+                "mode": item.mode.unwrap_or(mode),
+                "data": hex(&data),
+                "path": hex(path.unwrap_or_default()),
+                "owner": item.owner.as_deref(),
+            })
+        })
+        .collect();
+    if style.writer == Writer::Go {
+        return go("items", &json!({ "mtime": style.mtime, "owner": style.owner, "items": items }));
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), Value::from(items).to_string()).unwrap();
     let style = serde_json::to_string(style).unwrap();
-    let mut arguments = vec!["layer".as_ref(), style.as_ref()];
-    arguments.extend(paths.iter().map(|path| path.as_os_str()));
-    reference(&arguments)
+    python(&["items".as_ref(), style.as_ref(), file.path().as_os_str()])
 }
 
 /// An entry list's size on the disk.

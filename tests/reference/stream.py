@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """What nixpkgs' streamLayeredImage writes, made by Python's tarfile from the rules and without the code under test.
 
-    stream.py layer STYLE PATH...   one layer on standard output; STYLE is JSON: mtime, uid, gid, uname, gname,
-                                    root_mode, devices ("Empty", "Zero")
+    stream.py layer STYLE MODE PATH...
+                                    one layer on standard output; MODE of /nix in octal digits; STYLE is JSON: mtime,
+                                    uid, gid, uname, gname, writer ("Python", "OldPython")
+    stream.py items STYLE ITEMS     a layer of these items, a JSON file: name, data and path in hexadecimal digits,
+                                    type, mode, owner (null or uid, gid, uname, gname)
     stream.py header STYLE ENTRY    the headers of an entry of any size: name, mode, size, type, linkname
     stream.py image CONF [MODE]     a docker-archive on standard output; MODE of /nix in octal digits
     stream.py tree ARCHIVE          what is in an archive, a line each, as tarfile reads it
@@ -37,8 +40,8 @@ def below(path):
     return sorted(found, key=lambda p: p.split("/"))
 
 
-def layer(out, style, paths):
-    info_type = OldTarInfo if style["devices"] == "Zero" else tarfile.TarInfo
+def layer(out, style, root_mode, paths):
+    info_type = OldTarInfo if style["writer"] == "OldPython" else tarfile.TarInfo
 
     def owned(info):
         info.mtime, info.uid, info.gid = style["mtime"], style["uid"], style["gid"]
@@ -48,7 +51,7 @@ def layer(out, style, paths):
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, tarinfo=info_type) as tar:
         for name in "/nix", "/nix/store":
             root = info_type(name)
-            root.type, root.mode = tarfile.DIRTYPE, style["root_mode"]
+            root.type, root.mode = tarfile.DIRTYPE, root_mode
             tar.addfile(owned(root))
         for path in paths:
             for file in below(path):
@@ -64,8 +67,27 @@ def layer(out, style, paths):
                     tar.addfile(info)
 
 
+def items(out, style, described):
+    info_type = OldTarInfo if style["writer"] == "OldPython" else tarfile.TarInfo
+    types = {"folder": tarfile.DIRTYPE, "link": tarfile.SYMTYPE, "file": tarfile.REGTYPE}
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, tarinfo=info_type) as tar:
+        for item in described:
+            info = info_type(os.fsdecode(bytes.fromhex(item["name"])))
+            info.type, info.mode, info.mtime = types[item["type"]], item["mode"], style["mtime"]
+            owner = item["owner"] or style
+            info.uid, info.gid, info.uname, info.gname = (owner[key] for key in ("uid", "gid", "uname", "gname"))
+            data = bytes.fromhex(item["data"])
+            if item["path"]:
+                with open(bytes.fromhex(item["path"]), "rb") as file:
+                    data = file.read()
+            if info.issym():
+                info.linkname = os.fsdecode(data)
+            info.size = len(data) if info.isreg() else 0
+            tar.addfile(info, io.BytesIO(data) if info.isreg() else None)
+
+
 def header(out, style, entry):
-    info = (OldTarInfo if style["devices"] == "Zero" else tarfile.TarInfo)(entry["name"])
+    info = (OldTarInfo if style["writer"] == "OldPython" else tarfile.TarInfo)(entry["name"])
     info.mode, info.size, info.linkname = entry["mode"], entry["size"], entry["linkname"]
     info.type = entry["type"].encode()
     info.mtime, info.uid, info.gid = style["mtime"], style["uid"], style["gid"]
@@ -82,9 +104,9 @@ def image(out, conf, mode):
         "gid": int(conf.get("gid", 0)),
         "uname": conf.get("uname", "root"),
         "gname": conf.get("gname", "root"),
-        "root_mode": mode or (0o755 if "uid" in conf else 0o555),
-        "devices": "Empty",
+        "writer": "Python",
     }
+    root_mode = mode or (0o755 if "uid" in conf else 0o555)
     layers, config = [], conf["config"]
     with tarfile.open(fileobj=out, mode="w|") as archive:
 
@@ -112,7 +134,7 @@ def image(out, conf, mode):
                 config["Env"] = list(env.values())
         for paths in conf["store_layers"]:
             content = io.BytesIO()
-            layer(content, style, paths)
+            layer(content, style, root_mode, paths)
             add_layer(content.getvalue(), paths)
         folder = conf["customisation_layer"]
         with open(folder + "/layer.tar", "rb") as content:
@@ -150,7 +172,10 @@ def tree(out, file):
 def main(command, *arguments):
     out = sys.stdout.buffer
     if command == "layer":
-        layer(out, json.loads(arguments[0]), arguments[1:])
+        layer(out, json.loads(arguments[0]), int(arguments[1], 8), arguments[2:])
+    elif command == "items":
+        with open(arguments[1]) as file:
+            items(out, json.loads(arguments[0]), json.load(file))
     elif command == "header":
         header(out, json.loads(arguments[0]), json.loads(arguments[1]))
     elif command == "image":

@@ -15,10 +15,10 @@
 //! (nixpkgs, `pkgs/build-support/docker/default.nix`, `streamLayeredImage`; flakeforge's `streamLayeredImageConf` writes
 //! the older form.)
 
-use super::{script::Writer, time::Time};
+use super::{script::Program, time::Time};
 use crate::{
     image::json::Json,
-    layer::{DeviceFields, Style},
+    layer::{Owner, Style, Writer},
 };
 use std::time::SystemTime;
 
@@ -28,6 +28,8 @@ pub(super) struct Conf {
     pub(super) config: Json,
     pub(super) created: Time,
     pub(super) style: Style,
+    /// Permissions of `/nix` and `/nix/store`.
+    pub(super) root_mode: u32,
     pub(super) store_dir: String,
     pub(super) store_layers: Vec<Vec<String>>,
     pub(super) customisation_layer: Option<String>,
@@ -40,22 +42,19 @@ pub(super) fn is_one(json: &Json) -> bool {
 }
 
 impl Conf {
-    /// Reads a configuration, which is written by `writer` if a script named it; the error says what is wrong with it.
-    pub(super) fn parse(json: &Json, writer: Option<Writer>, now: SystemTime) -> Result<Self, String> {
+    /// Reads a configuration, which `program` reads if a script named one; the error says what is wrong with it.
+    pub(super) fn parse(json: &Json, program: Option<Program>, now: SystemTime) -> Result<Self, String> {
         text(json, "from_image")?;
         let created = time(json, "created", now)?.ok_or("it has no \"created\"")?;
         let mtime = time(json, "mtime", now)?.map_or(created.seconds, |time| time.seconds);
         // nixpkgs began to state owners, and to make /nix writable for its owner, at about the same time.
         let newer = json.get("uid").is_some();
-        let writer = writer.unwrap_or_default();
-        let style = Style {
-            mtime,
+        let program = program.unwrap_or_default();
+        let owner = Owner {
             uid: number(json, "uid")?,
             gid: number(json, "gid")?,
             uname: text(json, "uname")?.unwrap_or_else(|| "root".into()),
             gname: text(json, "gname")?.unwrap_or_else(|| "root".into()),
-            root_mode: writer.root_mode.unwrap_or(if newer { 0o755 } else { 0o555 }),
-            devices: writer.devices.unwrap_or(DeviceFields::Empty),
         };
         let layers = || "its \"store_layers\" is not a list of lists of store paths".to_owned();
         let Some(Json::Array(store_layers)) = json.get("store_layers") else { return Err(layers()) };
@@ -67,7 +66,8 @@ impl Conf {
             architecture: text(json, "architecture")?.ok_or("it has no \"architecture\"")?,
             config: json.get("config").cloned().unwrap_or(Json::Object(Vec::new())),
             created,
-            style,
+            style: Style { mtime, owner, writer: program.writer.unwrap_or(Writer::Python) },
+            root_mode: program.root_mode.unwrap_or(if newer { 0o755 } else { 0o555 }),
             store_dir: text(json, "store_dir")?.ok_or("it has no \"store_dir\"")?,
             store_layers: store_layers.collect::<Result<_, String>>()?,
             customisation_layer: text(json, "customisation_layer")?,

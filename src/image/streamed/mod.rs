@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     blob::{Source, cache::Finished},
-    layer::{self, EntryList, LayerError},
+    layer::{self, EntryList, LayerError, StorePaths},
     oci::{Descriptor, Digest, media_type},
 };
 use conf::Conf;
@@ -34,7 +34,7 @@ use std::{
 pub(super) struct Found {
     file: StoreFile,
     json: Json,
-    writer: Option<script::Writer>,
+    program: Option<script::Program>,
 }
 
 /// The configuration that this file is, or that the script in it names; none if it is no streamed image.
@@ -46,16 +46,16 @@ pub(super) fn recognise(reader: &Reader, file: &StoreFile) -> Result<Option<Foun
             let Some(wrapper) = text(file)? else { return Ok(None) };
             let (configurations, program) = script::names(&reader.store, &wrapper);
             let [path] = &configurations[..] else { return Ok(None) };
-            let writer = match program {
+            let program = match program {
                 Some(program) => match open(reader, &program, (&file.path, "the script"))? {
                     file if file.size <= script::MAX_SCRIPT => {
-                        text(&file)?.map(|text| script::Writer::read(&text))
+                        text(&file)?.map(|text| script::Program::read(&text))
                     }
                     _ => None,
                 },
                 None => None,
             };
-            configuration(reader, path, &file.path, writer)
+            configuration(reader, path, &file.path, program)
         }
         _ => Ok(None),
     }
@@ -69,7 +69,7 @@ fn configuration(
     reader: &Reader,
     path: &Path,
     script: &Path,
-    writer: Option<script::Writer>,
+    program: Option<script::Program>,
 ) -> Result<Option<Found>, ImageError> {
     let file = open(reader, path, (script, "the script"))?;
     let limit = reader.limits.max_config_bytes;
@@ -83,7 +83,7 @@ fn configuration(
         Ok(json) if conf::is_one(&json) => json,
         _ => return Ok(None),
     };
-    Ok(Some(Found { file, json, writer }))
+    Ok(Some(Found { file, json, program }))
 }
 
 /// Opens a file of the store that `wanted_by`, in the file `of`, names.
@@ -112,11 +112,11 @@ struct Layer {
 /// Reads the image: hashes its layers, unless their entry lists are there already, and writes down their entries.
 pub(super) fn read(reader: &Reader, found: Found, _options: &Options) -> Result<Image, ImageError> {
     let base_archive = base(reader, &found)?;
-    let Found { file, json, writer } = found;
+    let Found { file, json, program } = found;
     let invalid = |problem: String| ImageError::invalid(&file.path, problem);
     // When a configuration says "now", it is as old as itself: so it does not change with every look at it.
     let born = file.file.metadata().and_then(|metadata| metadata.created());
-    let conf = Conf::parse(&json, writer, born.unwrap_or_else(|_| SystemTime::now())).map_err(invalid)?;
+    let conf = Conf::parse(&json, program, born.unwrap_or_else(|_| SystemTime::now())).map_err(invalid)?;
     if Path::new(&conf.store_dir) != reader.store.as_path() {
         return Err(invalid(format!(
             "its \"store_dir\" is {:?}, but this store is {:?}",
@@ -221,7 +221,8 @@ fn compute(
         LayerError::List(source) => ImageError::reading(&file.path, "an entry list", source),
         error => ImageError::invalid(&file.path, error),
     };
-    let name = layer::recipe(&conf.style, paths).map_err(failed)?;
+    let contents = StorePaths { paths, root_mode: conf.root_mode };
+    let name = layer::recipe(&conf.style, &contents).map_err(failed)?;
     let blob = |digest: Digest, size| ImageBlob { digest, size, source: Source::Virtual { list: name } };
     let known = reader.lists.open_blob(&name).ok().flatten().map(EntryList::open);
     match known {
@@ -233,7 +234,7 @@ fn compute(
         }
         None => {}
     }
-    let made = layer::make(&conf.style, paths, reader.lists.writer()?).map_err(failed)?;
+    let made = layer::make(&conf.style, &contents, reader.lists.writer()?).map_err(failed)?;
     Ok((blob(made.digest, made.size), Some(made.list.finish())))
 }
 

@@ -7,7 +7,7 @@
 //! (nixpkgs, `pkgs/build-support/setup-hooks/make-wrapper.sh`.) `…-stream` is nixpkgs' `stream_layered_image.py`, whose
 //! first line names a Python. Of both depends what some bytes of a layer are.
 
-use crate::{layer::DeviceFields, nix::StoreDir};
+use crate::{layer::Writer, nix::StoreDir};
 use std::path::{Path, PathBuf};
 
 /// Bytes of a script that are looked at.
@@ -15,12 +15,12 @@ pub(super) const MAX_SCRIPT: u64 = 256 << 10;
 
 /// What the program that writes the archive is known to do.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Writer {
+pub(super) struct Program {
     pub(super) root_mode: Option<u32>,
-    pub(super) devices: Option<DeviceFields>,
+    pub(super) writer: Option<Writer>,
 }
 
-impl Writer {
+impl Program {
     /// What the text of `stream_layered_image.py` says.
     pub(super) fn read(program: &str) -> Self {
         let modes = [("0o0755", 0o755), ("0o0555", 0o555)];
@@ -30,8 +30,8 @@ impl Writer {
             let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
             rest[..digits].parse::<u32>().ok()
         });
-        let devices = minor.map(|n| if n < 11 { DeviceFields::Zero } else { DeviceFields::Empty });
-        Self { root_mode, devices }
+        let writer = minor.map(|n| if n < 11 { Writer::OldPython } else { Writer::Python });
+        Self { root_mode, writer }
     }
 }
 
@@ -78,11 +78,11 @@ mod tests {
     #[test]
     fn the_program_says_what_it_writes() {
         let program = |python: &str, mode: &str| {
-            Writer::read(&format!("#!/nix/store/x-python3/bin/{python}\nti.mode = {mode}  # rwx\n"))
+            Program::read(&format!("#!/nix/store/x-python3/bin/{python}\nti.mode = {mode}  # rwx\n"))
         };
         let (old, new) = (program("python3.9", "0o0555"), program("python3.12", "0o0755"));
-        assert_eq!(old, Writer { root_mode: Some(0o555), devices: Some(DeviceFields::Zero) });
-        assert_eq!(new, Writer { root_mode: Some(0o755), devices: Some(DeviceFields::Empty) });
-        assert_eq!(Writer::read("#!/bin/sh\n"), Writer::default());
+        assert_eq!(old, Program { root_mode: Some(0o555), writer: Some(Writer::OldPython) });
+        assert_eq!(new, Program { root_mode: Some(0o755), writer: Some(Writer::Python) });
+        assert_eq!(Program::read("#!/bin/sh\n"), Program::default());
     }
 }
