@@ -41,9 +41,9 @@ fn a_digest_that_two_images_share_outlives_one_of_them() {
     let index = open(&dir.path().join("index.redb")).unwrap().index;
     let (repository, latest) = ("a/b".parse().unwrap(), "latest".parse().unwrap());
     let (first, row, contents) = image(b'1', &[b"shared", b"mine"]);
-    index.put_image(&first, &row, &contents, 1).unwrap();
+    index.put_image(&first, &row, &contents, None, 1).unwrap();
     let (second, row, contents) = image(b'2', &[b"shared"]);
-    index.put_image(&second, &row, &contents, 2).unwrap();
+    index.put_image(&second, &row, &contents, None, 2).unwrap();
     index.put_tags(&repository, &[(latest, tag_row(first))]).unwrap();
     index.put_tags(&repository, &[("old".parse().unwrap(), tag_row(second))]).unwrap();
 
@@ -72,9 +72,9 @@ fn an_image_that_is_written_again_loses_its_former_contents() {
     let dir = tempfile::tempdir().unwrap();
     let index = open(&dir.path().join("index.redb")).unwrap().index;
     let (id, row, contents) = image(b'1', &[b"before"]);
-    index.put_image(&id, &row, &contents, 1).unwrap();
+    index.put_image(&id, &row, &contents, None, 1).unwrap();
     let (id, row, contents) = image(b'1', &[b"after"]);
-    index.put_image(&id, &row, &contents, 1).unwrap();
+    index.put_image(&id, &row, &contents, None, 1).unwrap();
     assert_eq!(index.location(&Digest::of(b"before"), &id).unwrap(), None);
     assert!(index.location(&Digest::of(b"after"), &id).unwrap().is_some());
 }
@@ -84,7 +84,7 @@ fn names_that_begin_alike_are_kept_apart() {
     let dir = tempfile::tempdir().unwrap();
     let index = open(&dir.path().join("index.redb")).unwrap().index;
     let (id, row, contents) = image(b'1', &[]);
-    index.put_image(&id, &row, &contents, 1).unwrap();
+    index.put_image(&id, &row, &contents, None, 1).unwrap();
     index.put_tags(&"app-x".parse().unwrap(), &[("t".parse().unwrap(), tag_row(id))]).unwrap();
     assert!(!index.knows(&"app".parse().unwrap()).unwrap());
     assert!(index.tags(&"app".parse().unwrap()).unwrap().is_empty());
@@ -100,7 +100,7 @@ fn everything_is_there_after_a_reopening_and_a_second_process_is_refused() {
     let (id, row, contents) = image(b'1', &[b"x"]);
     {
         let index = open(&path).unwrap().index;
-        index.put_image(&id, &row, &contents, 1).unwrap();
+        index.put_image(&id, &row, &contents, None, 1).unwrap();
         index.put_tags(&repository, &[("t".parse().unwrap(), tag_row(id))]).unwrap();
         assert!(matches!(open(&path), Err(IndexError::InUse(_))));
     }
@@ -116,7 +116,7 @@ fn a_damaged_file_is_moved_aside_or_still_right() {
     let dir = tempfile::tempdir().unwrap();
     let good = dir.path().join("good.redb");
     let (id, row, contents) = image(b'1', &[b"first", b"second"]);
-    open(&good).unwrap().index.put_image(&id, &row, &contents, 1).unwrap();
+    open(&good).unwrap().index.put_image(&id, &row, &contents, None, 1).unwrap();
     let bytes = fs::read(&good).unwrap();
     let damage: Vec<Vec<u8>> = (0..200)
         .map(|i| {

@@ -4,14 +4,14 @@ use super::{Buildable, DaemonError, NixDaemon, StorePath};
 use nix_daemon::{Progress, Store};
 use std::collections::{HashSet, VecDeque};
 
-/// A store path as nix-daemon has it registered.
+/// A store path as nix-daemon has it registered (`QueryPathInfo`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathInfo {
     /// The path.
     pub path: StorePath,
-    /// Bytes of its contents as a Nix archive.
+    /// Bytes of its contents as a Nix archive, which is about what it takes in a layer.
     pub nar_size: u64,
-    /// The paths that it mentions, sorted, without itself.
+    /// The paths that it refers to, sorted. It may name itself.
     pub references: Vec<StorePath>,
 }
 

@@ -44,6 +44,8 @@ pub enum RegistryError {
     NotAnImage {
         /// The path, what was found there, and what is understood.
         message: String,
+        /// Whether it is of no kind that is understood, rather than a broken image.
+        is_other: bool,
     },
     /// The evaluation failed; the reason is Nix's.
     #[error("{message}")]
@@ -100,6 +102,16 @@ impl RegistryError {
         Self::Internal { message: message.to_string() }
     }
 
+    /// This, with what to do about its being no image.
+    pub(super) fn with_hint(self, hint: Option<&str>) -> Self {
+        match (self, hint) {
+            (Self::NotAnImage { message, is_other: true }, Some(hint)) => {
+                Self::NotAnImage { message: format!("{message}; {hint}"), is_other: true }
+            }
+            (error, _) => error,
+        }
+    }
+
     /// The error of realising `what`.
     pub(super) fn build(what: &[Buildable], error: BuildError) -> Self {
         let name = what.first().map(Buildable::name).unwrap_or_default();
@@ -150,7 +162,7 @@ impl From<DaemonError> for RegistryError {
 impl From<ClosureError> for RegistryError {
     fn from(error: ClosureError) -> Self {
         match error {
-            ClosureError::TooLarge { .. } => Self::NotAnImage { message: error.to_string() },
+            ClosureError::TooLarge { .. } => Self::NotAnImage { message: error.to_string(), is_other: false },
             ClosureError::Gone(_) => Self::internal(error),
             ClosureError::Daemon(error) => error.into(),
         }
@@ -179,7 +191,9 @@ impl From<ResolveError> for RegistryError {
             ResolveError::Name(_) => Self::NameInvalid { message },
             ResolveError::Unknown(_) => Self::NameUnknown { message },
             ResolveError::TagUnknown(_) => Self::ManifestUnknown { message },
-            ResolveError::NotADerivation(_) | ResolveError::Package(_) => Self::NotAnImage { message },
+            ResolveError::NotADerivation(_) | ResolveError::Package(_) => {
+                Self::NotAnImage { message, is_other: false }
+            }
             ResolveError::Evaluator(error) => match error {
                 EvaluatorError::Failed(_) => {
                     Self::EvaluationFailed { message: format!("the evaluation failed: {message}") }
@@ -198,12 +212,12 @@ impl From<ImageError> for RegistryError {
         let message = error.to_string();
         match error {
             ImageError::MemberUnknown { .. } => Self::NameUnknown { message },
-            ImageError::Unrecognised { .. }
-            | ImageError::Invalid { .. }
+            ImageError::Unrecognised { .. } => Self::NotAnImage { message, is_other: true },
+            ImageError::Invalid { .. }
             | ImageError::Incomplete { .. }
             | ImageError::LimitExceeded { .. }
             | ImageError::MemberNeeded { .. }
-            | ImageError::Cache(CacheError::TooLarge { .. }) => Self::NotAnImage { message },
+            | ImageError::Cache(CacheError::TooLarge { .. }) => Self::NotAnImage { message, is_other: false },
             ImageError::Vanished { .. }
             | ImageError::Changed { .. }
             | ImageError::Cache(_)

@@ -14,8 +14,8 @@ use std::{collections::HashMap, sync::Arc};
 #[derive(Debug, Clone)]
 pub(super) struct Indexed {
     pub(super) id: ImageId,
-    /// How it was made.
-    pub(super) options: Options,
+    /// Whether it would be made in the same way now.
+    pub(super) is_current: bool,
     /// What its tags lead to, the OCI form first. Held here, so that retention cannot take them away meanwhile.
     pub(super) documents: Arc<[Document; 2]>,
 }
@@ -28,7 +28,7 @@ impl Registry {
         options: &Options,
         anew: bool,
     ) -> Result<Indexed> {
-        let expected = resolution.expected();
+        let (expected, options) = (resolution.expected(), &options.for_selection(&resolution.selection));
         if let Some(paths) = &expected
             && !anew
             && let Some(image) = self.indexed(paths, &resolution.selection, options)
@@ -41,6 +41,10 @@ impl Registry {
             return Ok(image);
         }
         landed(self.index_flight(realised, buildables, &resolution.selection, options)).await
+    }
+
+    fn is_current(&self, selection: &Selection, options: &Options) -> bool {
+        *options == self.settings.image_options.for_selection(selection)
     }
 
     fn indexed(&self, objects: &[StorePath], selection: &Selection, options: &Options) -> Option<Indexed> {
@@ -56,8 +60,9 @@ impl Registry {
         let Some(row) = self.index.image(&id)? else { return Ok(None) };
         let oci = document(row.oci, self.index.location(&row.oci, &id)?);
         let docker = document(row.docker, self.index.location(&row.docker, &id)?);
-        let options = row.options;
-        Ok(oci.zip(docker).map(|(oci, docker)| Indexed { id, options, documents: Arc::new([oci, docker]) }))
+        let is_current = self.is_current(&row.selection, &row.options);
+        let indexed = |(oci, docker)| Indexed { id, is_current, documents: Arc::new([oci, docker]) };
+        Ok(oci.zip(docker).map(indexed))
     }
 
     /// Realises things together, sharing the work with whoever wants the same. The store paths are protected from
@@ -112,7 +117,8 @@ impl Registry {
                 }
             };
             let documents = Arc::new([image.oci.clone(), image.docker.clone()]);
-            let indexed = Indexed { id, options: options.clone(), documents };
+            let is_current = this.is_current(&selection, &options);
+            let indexed = Indexed { id, is_current, documents };
             // The root first: a row always points at something rooted.
             let _changing = this.changing.read().await;
             this.roots.add(&this.daemon, &id.file_name(), &realised.paths).await?;

@@ -25,6 +25,7 @@ pub use retention::Retention;
 
 use crate::{
     blob::{Cache, Mappings},
+    closure::Popularity,
     image::{Limits, Options, Reader},
     index::{self, ImageId, Index, IndexError},
     nix::{Buildable, GcRoots, NixDaemon, Realised},
@@ -85,6 +86,8 @@ pub struct Settings {
     pub image_options: Options,
     /// Store paths that the runtime closure of a package may have.
     pub max_closure_paths: usize,
+    /// What `image_options` has the digest of.
+    pub popularity: Arc<Popularity>,
     /// What an image may be at most.
     pub image_limits: Limits,
 }

@@ -2,12 +2,13 @@
 
 use super::{Registry, RegistryError, Result, images::blocking};
 use crate::{
-    image::{self, Image, Options, Package},
+    closure::{self, Graph},
+    image::{self, Image, Layering, Options, Package},
     index::ImageId,
     nix::StorePath,
     resolve::Resolution,
 };
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 impl Registry {
     /// Finds out which store paths there will be where the evaluation does not say.
@@ -53,8 +54,20 @@ impl Registry {
         blocking(move || Ok(image::of_packages(&this.reader, &objects, &package, layering, &options)?)).await
     }
 
-    async fn group(&self, objects: &[StorePath], _options: &Options) -> Result<Vec<Vec<StorePath>>> {
+    /// Which store paths of the closure go into which layer.
+    async fn group(&self, objects: &[StorePath], options: &Options) -> Result<Layering> {
         let closure = self.daemon.closure(objects, self.settings.max_closure_paths).await?;
-        Ok(closure.into_iter().map(|info| vec![info.path]).collect())
+        let layers = options.layers.clone().unwrap_or_default();
+        // One is for the links.
+        let max = NonZeroUsize::new(layers.max.saturating_sub(1)).unwrap_or(NonZeroUsize::MIN);
+        let (objects, popularity) = (objects.to_vec(), self.settings.popularity.clone());
+        blocking(move || {
+            // What nix-daemon says of its store makes a graph.
+            let graph = Graph::new(closure, &objects).map_err(RegistryError::internal)?;
+            let layers = closure::group(&graph, &popularity, layers.strategy, max);
+            let paths = |layer: Vec<usize>| layer.into_iter().map(|path| graph.path(path).clone()).collect();
+            Ok(layers.into_iter().map(paths).collect())
+        })
+        .await
     }
 }

@@ -62,7 +62,7 @@ impl Registry {
             let Some(row) = self.index.tag(repository, tag)? else { return Ok(None) };
             let image = self.in_index(row.image)?;
             // What was made under other settings is served by digest, but no tag leads to it any more.
-            Ok(image.filter(|image| image.options == self.settings.image_options).map(|image| (row, image)))
+            Ok(image.filter(|image| image.is_current).map(|image| (row, image)))
         };
         read().unwrap_or_else(|error: crate::index::IndexError| {
             tracing::warn!(%repository, %tag, "{error}");
@@ -128,7 +128,8 @@ impl Registry {
     async fn find(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Indexed> {
         let evaluated = self.resolve_tag(repository, tag).await?;
         let options = &self.settings.image_options;
-        match self.image_of(&evaluated.resolution, options, false).await {
+        let image = self.image_of(&evaluated.resolution, options, false).await;
+        match image.map_err(|error| error.with_hint(evaluated.resolution.hint.as_deref())) {
             // The derivation was only written by the evaluation, and has been collected since.
             Err(RegistryError::ManifestUnknown { .. }) => self.find_anew(repository, tag, options).await,
             image => self.found(repository, tag, &evaluated, image?).await,
@@ -156,7 +157,7 @@ impl Registry {
         evaluated: &Evaluated,
         image: Indexed,
     ) -> Result<Indexed> {
-        if image.options != self.settings.image_options {
+        if !image.is_current {
             // Made again for its digests alone.
             return Ok(image);
         }

@@ -18,7 +18,7 @@ mod settings;
 pub use platform::platform;
 pub use settings::{Empty, Settings, SettingsError};
 
-use super::{Image, ImageBlob, ImageError, Options, Reader, computed, limits::LimitExceeded, measure::in_parallel};
+use super::{Image, ImageBlob, ImageError, Options, Reader, computed, limits::LimitExceeded, measure::in_parallel, store_file::follow};
 use crate::{
     layer::{Contents, Owner, StorePaths, Style, Writer},
     nix::StorePath,
@@ -28,7 +28,6 @@ use root::{CERTIFICATES, Root, programs};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashSet,
-    fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
 };
@@ -91,7 +90,7 @@ pub(super) fn make(
     let first = packages.first().cloned().unwrap_or_default();
     let layers: Vec<Vec<PathBuf>> = layering.iter().map(|layer| paths(layer)).collect();
 
-    let certificates = certificates(&packages, &layers);
+    let certificates = certificates(reader, &packages, &layers);
     let root = Root::of(reader, &packages, certificates.as_deref()).map_err(|_too_much| {
         let exceeded = LimitExceeded::Count { what: "files", limit: reader.limits.max_members };
         ImageError::LimitExceeded { path: first.clone(), exceeded }
@@ -116,7 +115,8 @@ pub(super) fn make(
     let blobs = computed::commit(reader, made)?;
     for (n, blob) in blobs.iter().enumerate() {
         let paths = layering.get(n).map_or(&[][..], Vec::as_slice);
-        descriptors.push(computed::descriptor(reader, blob, paths, options));
+        let in_store = layers.get(n).into_iter().flatten().map(PathBuf::as_path);
+        descriptors.push(computed::descriptor(blob, in_store, options));
         diff_ids.push(blob.digest);
         let names: Vec<&str> = paths.iter().map(StorePath::base_name).collect();
         let comment = match names.is_empty() {
@@ -143,10 +143,13 @@ pub(super) fn make(
 }
 
 /// The first store path with certificates: of the packages, else of all by name.
-fn certificates(packages: &[PathBuf], layers: &[Vec<PathBuf>]) -> Option<PathBuf> {
+fn certificates(reader: &Reader, packages: &[PathBuf], layers: &[Vec<PathBuf>]) -> Option<PathBuf> {
     let mut others: Vec<&PathBuf> = layers.iter().flatten().collect();
     others.sort();
-    let has_some = |path: &&PathBuf| fs::metadata(path.join(CERTIFICATES)).is_ok_and(|found| found.is_file());
+    let has_some = |path: &&PathBuf| {
+        let found = follow(&reader.store, &path.join(CERTIFICATES), reader.limits.max_links);
+        found.is_ok_and(|found| found.is_some_and(|found| found.metadata.is_file()))
+    };
     packages.iter().chain(others).find(has_some).cloned()
 }
 

@@ -59,11 +59,17 @@ pub struct Empty {}
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// They are not a set of fields.
-    #[error("it is {0}, not a set of fields; {}", accepted())]
-    NotASet(&'static str),
+    #[error("it is {found}, not a set of fields; {}", accepted())]
+    NotASet {
+        /// What it is.
+        found: &'static str,
+    },
     /// There is no such field.
-    #[error("it has the unknown field {0:?}; {}", accepted())]
-    Unknown(String),
+    #[error("it has the unknown field {field:?}; {}", accepted())]
+    Unknown {
+        /// Its name.
+        field: String,
+    },
     /// A field has a value of another kind.
     #[error("its {field} is {found}; accepted is {accepted}")]
     Value {
@@ -84,11 +90,11 @@ fn accepted() -> String {
 impl Settings {
     /// Reads settings; nothing in them is left out. A field that is null is not stated.
     pub fn parse(value: Value) -> Result<Self, SettingsError> {
-        let Value::Object(fields) = value else { return Err(SettingsError::NotASet(kind(&value))) };
+        let Value::Object(fields) = value else { return Err(SettingsError::NotASet { found: kind(&value) }) };
         let mut settings = Self::default();
         for (name, value) in fields {
             let known = ACCEPTED.iter().find(|(field, _)| *field == name);
-            let (field, accepted) = *known.ok_or_else(|| SettingsError::Unknown(shown(&name)))?;
+            let (field, accepted) = *known.ok_or_else(|| SettingsError::Unknown { field: shown(&name) })?;
             if !value.is_null() {
                 let wrong = |found| SettingsError::Value { field, found, accepted };
                 settings.set(field, value).map_err(wrong)?;
