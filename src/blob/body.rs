@@ -82,7 +82,7 @@ impl Blob {
                 }))
             }
             Backing::Tar(tar) => {
-                let reader = TarReader::new(tar.clone());
+                let reader = TarReader::new(tar.clone(), CHUNK.min(end - next) as usize);
                 Some(Arc::new(move |range| reader.read(range)))
             }
         };

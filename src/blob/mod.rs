@@ -1,6 +1,7 @@
 //! Blobs: where their bytes are, and how they reach a response.
 
 mod body;
+mod buffers;
 pub mod cache;
 mod mapping;
 mod mappings;

@@ -1,6 +1,6 @@
 //! The bytes of layers that are computed from store paths.
 
-use super::Mapping;
+use super::{Mapping, buffers::Buffers};
 use crate::layer::{EntryList, LayerError, Mark, Piece};
 use bytes::Bytes;
 use std::{
@@ -8,7 +8,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     ops::Range,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -53,6 +53,7 @@ impl VirtualTar {
 /// Reads one layer for one response.
 pub(super) struct TarReader {
     tar: VirtualTar,
+    buffers: Arc<Buffers>,
     /// The file that was read last: large ones are read in several chunks.
     last: Mutex<Option<Arc<Open>>>,
 }
@@ -65,29 +66,26 @@ struct Open {
 }
 
 impl TarReader {
-    pub(super) fn new(tar: VirtualTar) -> Self {
-        Self { tar, last: Mutex::default() }
+    /// Reads ranges of at most `chunk` bytes.
+    pub(super) fn new(tar: VirtualTar, chunk: usize) -> Self {
+        Self { tar, buffers: Buffers::new(chunk), last: Mutex::default() }
     }
 
     /// The bytes of a range, in several parts.
     pub(super) fn read(&self, range: Range<u64>) -> io::Result<Vec<Bytes>> {
-        let mut parts = Vec::new();
-        let mut copied: Vec<u8> = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0));
+        // Mapped parts of files, each with how much of the buffer comes before it.
+        let mut mapped: Vec<(usize, Bytes)> = Vec::new();
+        let mut copied = self.buffers.take();
         let result = self.tar.list.pieces(range, &mut |piece| {
             match piece {
-                Piece::Bytes(bytes) => copied.extend_from_slice(bytes),
-                Piece::Zeroes(count) => copied.resize(copied.len() + count as usize, 0),
+                Piece::Bytes(bytes) => copied.push(bytes)?,
+                Piece::Zeroes(count) => copied.zeroes(count)?,
                 Piece::File { path, mark, range } => {
                     let open = self.open(path, mark)?;
                     if range.end - range.start >= MAP_FROM {
-                        if !copied.is_empty() {
-                            parts.push(std::mem::take(&mut copied).into());
-                        }
-                        parts.push(open.mapped(range)?);
+                        mapped.push((copied.len(), open.mapped(range)?));
                     } else {
-                        let filled = copied.len();
-                        copied.resize(filled + (range.end - range.start) as usize, 0);
-                        open.file.read_exact_at(&mut copied[filled..], range.start)?;
+                        copied.read(&open.file, range.start, range.end - range.start)?;
                     }
                 }
             }
@@ -97,9 +95,15 @@ impl TarReader {
             (self.tar.failed)(&error);
             return Err(error);
         }
-        if !copied.is_empty() {
-            parts.push(copied.into());
+        let mut copied = copied.freeze();
+        let mut parts = Vec::with_capacity(2 * mapped.len() + 1);
+        let mut taken = 0;
+        for (before, bytes) in mapped {
+            parts.extend([copied.split_to(before - taken), bytes]);
+            taken = before;
         }
+        parts.push(copied);
+        parts.retain(|part| !part.is_empty());
         Ok(parts)
     }
 
