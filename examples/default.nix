@@ -260,7 +260,7 @@ let
 
 in
 {
-  packages = {
+  packages = import ./plain.nix { inherit run busybox; } // {
     # As nixpkgs' dockerTools.buildImage writes it: a gzip docker-archive with <hash>/layer.tar.
     hello = helloIn { };
 

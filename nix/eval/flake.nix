@@ -2,10 +2,11 @@
 #
 #   flake    flake reference
 #   systems  systems to look in, the preferred first
-#   query    { list = null; }                     everything that can be pulled
-#            { list = [ name … ]; }               the same of these packages and applications alone
+#   query    { list = { only; plain; }; }         what can be pulled: of all packages and applications, or only of these
+#                                                 names; `plain`: with packages that are images of no kind
 #            { names = true; }                    the names of all packages and applications; no value is looked at
-#            { attrs = [ [ string ] … ]; }        the first of these attribute paths that exists
+#            { find = { attrs; package; }; }      the first of these attribute paths that exists; else, unless it is null,
+#                                                 the package at this path, to make an image of
 #
 # Each path is looked up as `nix build` does: below packages.<system>, legacyPackages.<system>, and as it is. Its
 # elements may contain dots: each is first tried descending at every dot, then with dots as part of a name.
@@ -91,6 +92,27 @@ let
     }
     else { notADerivation = { inherit attr; type = builtins.typeOf value; }; };
 
+  # A package that is to become an image: the output that people run, and how it is to run. The configuration is text in
+  # JSON; what it mentions of the store has to be built as well.
+  packaged = found:
+    let
+      package = found.value;
+      hasBin = builtins.elem "bin" (package.outputs or [ ]) && !(package.outputSpecified or false);
+      config = package.imageConfig or package.passthru.imageConfig or null;
+      text = builtins.toJSON config;
+      mainProgram = package.meta.mainProgram or null;
+    in
+    builtins.mapAttrs (_: described: described // {
+      package = {
+        system = package.system;
+        mainProgram =
+          if mainProgram == null || builtins.isString mainProgram then mainProgram
+          else throw "${found.attr}.meta.mainProgram is of type ${builtins.typeOf mainProgram}, not a string";
+        config = if config == null then null else builtins.unsafeDiscardStringContext text;
+        mentions = builtins.getContext text;
+      };
+    }) (describe null (found // { value = if hasBin then package.bin else package; }));
+
   # Names near to one that was not found. Only names are listed; no value is looked at.
   siblings =
     builtins.concatMap (root:
@@ -99,20 +121,22 @@ let
       else builtins.attrNames (builtins.head found)
     ) roots;
 
-  lookUp = attrs:
+  lookUp = { attrs, package }:
     let
+      isDerivation = found: found.value.type or null == "derivation";
+      plain = if package == null then [ ] else builtins.filter isDerivation (find package);
       try = n:
-        if n >= builtins.length attrs then { missing = { names = siblings; packageExists = package != [ ]; }; }
-        else
+        if n < builtins.length attrs then
           let found = find (builtins.elemAt attrs n); in
-          if found == [ ] then try (n + 1)
-          else describe n (builtins.head found);
+          if found == [ ] then try (n + 1) else describe n (builtins.head found)
+        else if plain != [ ] then packaged (builtins.head plain)
+        else { missing = { names = siblings; packageExists = owner != [ ]; }; };
       # The version of a package belongs to its image.
       result = try 0;
-      package = find [ (builtins.head (builtins.head attrs)) ];
+      owner = find [ (builtins.head (builtins.head attrs)) ];
       version =
-        if package == [ ] then null
-        else attempt (string ((builtins.head package).value.version or null));
+        if owner == [ ] then null
+        else attempt (string ((builtins.head owner).value.version or null));
     in
     if result ? found && version != null
     then { found = result.found // { tags = result.found.tags ++ [ version ]; }; }
@@ -133,11 +157,12 @@ let
         else if builtins.isList entries then images (map (e: e.name) entries)
         else [ ];
       every = builtins.attrNames all;
-      names = if query.list or null == null then every else builtins.filter (n: all ? ${n}) query.list;
+      names = if query.list.only or null == null then every else builtins.filter (n: all ? ${n}) query.list.only;
+      isDerivation = value: attempt (value.type or null == "derivation") == true;
     in
     {
       inherit every;
-      packages = builtins.filter (n: has "image" all.${n}) names;
+      packages = builtins.filter (n: has "image" all.${n} || query.list.plain && isDerivation all.${n}) names;
       applications = builtins.concatMap (n:
         if has "containers" all.${n} then [ { name = n; images = members all.${n}.containers; } ] else [ ]
       ) names;
@@ -147,5 +172,5 @@ in
   forgeRegistry = {
     revision = outputs.rev or outputs.dirtyRev or null;
   } // (if query ? list then { listed = { inherit (listed) packages applications; }; }
-  else if query ? names then { names = listed.every; } else lookUp query.attrs);
+  else if query ? names then { names = listed.every; } else lookUp query.find);
 }

@@ -27,7 +27,7 @@ fn daemon(config: &Config) -> NixDaemon {
 fn flake(config: &Config) -> Option<Flake> {
     let reference = config.flake.clone()?;
     let evaluator = Evaluator::new(&config.evaluator_socket, config.evaluation_timeout);
-    Some(Flake::new(reference, config.systems.clone(), evaluator, store(config)))
+    Some(Flake::new(reference, config.systems.clone(), evaluator, store(config), config.implicit_images))
 }
 
 fn resolver(config: &Config) -> Result<Resolver, CatalogError> {

@@ -1,6 +1,6 @@
 //! A runtime closure as a graph.
 
-use crate::nix::StorePath;
+use crate::nix::{PathInfo, StorePath};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
@@ -8,17 +8,6 @@ use std::{
 
 /// Store paths in one closure. A NixOS system has 1 000 to 3 000.
 pub const MAX_PATHS: usize = 100_000;
-
-/// What is known of one path of a closure: `nix path-info`, or `QueryPathInfo` of nix-daemon.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PathInfo {
-    /// The path.
-    pub path: StorePath,
-    /// Bytes of its NAR, which is about what it takes in a layer.
-    pub nar_size: u64,
-    /// The paths that it refers to. It may name itself.
-    pub references: Vec<StorePath>,
-}
 
 /// A runtime closure: store paths, and which refers to which. There are no cycles; nix-daemon takes none into its store.
 ///

@@ -13,16 +13,19 @@ mod nixpkgs;
 mod popularity;
 mod reach;
 
-pub use graph::{Graph, GraphError, MAX_PATHS, PathInfo};
+pub use crate::nix::PathInfo;
+pub use graph::{Graph, GraphError, MAX_PATHS};
 pub use popularity::{Popularity, PopularityError};
 
+use serde::{Deserialize, Serialize};
 use std::{fmt, num::NonZeroUsize, str::FromStr};
 
 /// Indexes of a [`Graph`], ascending: the paths of one layer.
 pub type Layer = Vec<usize>;
 
 /// How a closure becomes layers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Strategy {
     /// Nixery's: the dominator tree, and popularity.
     #[default]

@@ -1,7 +1,14 @@
 //! How often packages are used elsewhere.
 
-use crate::nix::StorePath;
-use std::{collections::HashMap, fs::File, io, io::Read, path::Path, path::PathBuf};
+use crate::{nix::StorePath, oci::Digest};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io,
+    io::Read,
+    path::Path,
+    path::PathBuf,
+};
 
 /// Bytes of a popularity file. That of all nixpkgs has about 3 MiB.
 const MAX_SIZE: u64 = 64 << 20;
@@ -52,6 +59,14 @@ impl Popularity {
     /// Parses the text of a file.
     pub fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(text).map(Self)
+    }
+
+    /// Identifies what it says; nothing if that is nothing.
+    pub fn digest(&self) -> Option<Digest> {
+        let sorted: BTreeMap<&String, &u64> = self.0.iter().collect();
+        // Strings and numbers: there is nothing for which this fails.
+        let text = serde_json::to_vec(&sorted).unwrap_or_default();
+        (!sorted.is_empty()).then(|| Digest::of(&text))
     }
 
     /// The popularity of a path: what the file says, else 1. `nss-cacert` and `iana-etc`, which Nixery puts into every

@@ -4,13 +4,15 @@ mod parse;
 mod variables;
 
 use crate::{
+    closure::{Popularity, Strategy},
     http::{RouteLimits, ServerLimits},
+    image,
     nix::hide_secrets,
     registry::{Retention, Settings as RegistrySettings},
 };
 use envconfig::Envconfig as _;
 use parse::{Bad, absolute, bytes, count, days, duration, integer, level, listen, nonzero, path};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use variables::Raw;
 pub use variables::{Documented, SETTINGS, env_example, help};
 
@@ -39,6 +41,8 @@ pub struct Config {
     pub nix_daemon_timeout: Duration,
     /// `EVALUATION_TIMEOUT`
     pub evaluation_timeout: Duration,
+    /// `IMPLICIT_IMAGES`
+    pub implicit_images: bool,
     /// `NIX_MAX_JOBS`, never zero.
     pub nix_max_jobs: u64,
     /// What the registry itself needs to know.
@@ -76,6 +80,14 @@ pub enum ConfigError {
         value: String,
         /// What is allowed.
         allowed: &'static str,
+    },
+    /// The file that it names cannot be used.
+    #[error("{name}: {error}")]
+    File {
+        /// The variable.
+        name: &'static str,
+        /// Which file, and why.
+        error: String,
     },
     /// The environment has something that is not text.
     #[error("the environment cannot be read: {0}")]
@@ -129,11 +141,22 @@ impl Config {
             max_age: parse("RETENTION_DAYS", raw.retention_days, days)?,
             max_images: parse("CACHE_SIZE", raw.cache_size, nonzero)?,
         };
-        let image_limits = crate::image::Limits {
+        let image_limits = image::Limits {
             max_image_bytes: parse("MAX_IMAGE_BYTES", raw.max_image_bytes, bytes)?,
             max_compression_ratio: parse("MAX_COMPRESSION_RATIO", raw.max_compression_ratio, nonzero)?.get()
                 as u64,
             ..Default::default()
+        };
+        let popularity =
+            match raw.popularity.map(|file| parse("POPULARITY", Some(file), absolute)).transpose()? {
+                None => Popularity::default(),
+                Some(file) => Popularity::open(&file)
+                    .map_err(|error| ConfigError::File { name: "POPULARITY", error: error.to_string() })?,
+            };
+        let layers = image::Layers {
+            max: parse("MAX_LAYERS", raw.max_layers, between::<2, 125>)?,
+            strategy: parse("LAYER_STRATEGY", raw.layer_strategy, strategy)?,
+            popularity: popularity.digest(),
         };
         let registry = RegistrySettings {
             tag_ttl: parse("TAG_TTL", raw.tag_ttl, duration)?,
@@ -153,8 +176,14 @@ impl Config {
             retention,
             cache_max_bytes: parse("CACHE_MAX_BYTES", raw.cache_max_bytes, bytes)?,
             layers_max_bytes: parse("LAYERS_MAX_BYTES", raw.layers_max_bytes, bytes)?,
-            image_options: crate::image::Options::default(),
+            image_options: image::Options {
+                nix_snapshotter: parse("NIX_SNAPSHOTTER", raw.nix_snapshotter, switch)?,
+                layers: Some(layers),
+                ..Default::default()
+            },
             image_limits,
+            max_closure_paths: parse("MAX_CLOSURE_PATHS", raw.max_closure_paths, between::<1, 100_000>)?,
+            popularity: Arc::new(popularity),
         };
         Ok(Self {
             flake,
@@ -168,11 +197,16 @@ impl Config {
             nix_build_timeout: parse("NIX_BUILD_TIMEOUT", raw.nix_build_timeout, positive)?,
             nix_daemon_timeout: parse("NIX_DAEMON_TIMEOUT", raw.nix_daemon_timeout, positive)?,
             evaluation_timeout: parse("EVALUATION_TIMEOUT", raw.evaluation_timeout, positive)?,
+            implicit_images: parse("IMPLICIT_IMAGES", raw.implicit_images, switch)?,
             nix_max_jobs,
             registry,
             route: RouteLimits {
-                max_name_length: parse("MAX_IMAGE_NAME_LENGTH", raw.max_image_name_length, up_to::<255>)?,
-                max_tag_length: parse("MAX_TAG_LENGTH", raw.max_tag_length, up_to::<128>)?,
+                max_name_length: parse(
+                    "MAX_IMAGE_NAME_LENGTH",
+                    raw.max_image_name_length,
+                    between::<1, 255>,
+                )?,
+                max_tag_length: parse("MAX_TAG_LENGTH", raw.max_tag_length, between::<1, 128>)?,
                 max_page: parse("MAX_PAGE", raw.max_page, nonzero)?.get(),
             },
             server: ServerLimits {
@@ -225,12 +259,27 @@ fn positive(text: &str) -> Result<Duration, Bad> {
     }
 }
 
-fn up_to<const MAX: usize>(text: &str) -> Result<usize, Bad> {
+fn between<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, Bad> {
     match count(text) {
-        Ok(number) if (1..=MAX).contains(&number) => Ok(number),
-        _ => {
-            Err(Bad(if MAX == 255 { "a whole number from 1 to 255" } else { "a whole number from 1 to 128" }))
-        }
+        Ok(number) if (MIN..=MAX).contains(&number) => Ok(number),
+        _ => Err(Bad(match MAX {
+            125 => "a whole number from 2 to 125",
+            128 => "a whole number from 1 to 128",
+            255 => "a whole number from 1 to 255",
+            _ => "a whole number from 1 to 100000",
+        })),
+    }
+}
+
+fn strategy(text: &str) -> Result<Strategy, Bad> {
+    text.parse().map_err(|_| Bad("nixery or nixpkgs"))
+}
+
+fn switch(text: &str) -> Result<bool, Bad> {
+    match text {
+        "1" | "true" | "yes" => Ok(true),
+        "0" | "false" | "no" => Ok(false),
+        _ => Err(Bad("1 or 0")),
     }
 }
 

@@ -54,12 +54,31 @@ fn a_bad_value_is_one_line_with_name_value_and_what_is_allowed() {
         ("SYSTEMS", "x86_64-linux,linux"),
         ("NIX_BUILD_TIMEOUT", "0"),
         ("RETENTION_DAYS", "-1"),
+        ("IMPLICIT_IMAGES", "maybe"),
+        ("MAX_LAYERS", "1"),
+        ("MAX_LAYERS", "126"),
+        ("LAYER_STRATEGY", "best"),
+        ("POPULARITY", "relative.json"),
+        ("MAX_CLOSURE_PATHS", "0"),
+        ("NIX_SNAPSHOTTER", "2"),
     ];
     for (name, value) in bad {
         let error = Config::from_variables([FLAKE, (name, value)]).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{name}={value:?} is not valid: expected ")), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
+}
+
+#[test]
+fn popularity_is_what_the_file_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("popularity.json");
+    let read = || Config::from_variables([FLAKE, ("POPULARITY", path.to_str().unwrap())]);
+    let error = read().unwrap_err().to_string();
+    assert!(error.starts_with("POPULARITY: ") && error.contains("popularity.json"), "{error}");
+    std::fs::write(&path, "{\"glibc-2.40\": 7}").unwrap();
+    let layers = |config: Config| config.registry.image_options.layers.unwrap();
+    assert_ne!(layers(read().unwrap()), layers(config(&[])));
 }
 
 #[test]

@@ -110,6 +110,19 @@ settings! {
     max_mapped_files "MAX_MAPPED_FILES" = "1024",
         "Files of the store that are kept mapped.";
 
+    implicit_images "IMPLICIT_IMAGES" = "1",
+        "Whether packages/<attribute> makes an image of a package that has none (1), or is not found (0).";
+    max_layers "MAX_LAYERS" = "94",
+        "Layers of an image that is made of a package, from 2 to 125; the last one has links only.";
+    layer_strategy "LAYER_STRATEGY" = "nixery",
+        "Which store paths of such an image go into which layer: nixery or nixpkgs.";
+    popularity "POPULARITY" = "",
+        "A JSON file of package names with versions and how often each is used, for LAYER_STRATEGY; read at the start.";
+    max_closure_paths "MAX_CLOSURE_PATHS" = "20000",
+        "Store paths of a package's runtime closure, at most 100000; a package with more is no image.";
+    nix_snapshotter "NIX_SNAPSHOTTER" = "0",
+        "Whether layers of store paths name these in annotations, for nix-snapshotter (1), or not (0).";
+
     max_image_bytes "MAX_IMAGE_BYTES" = "64GiB",
         "Size of an image's archive once decompressed.";
     max_compression_ratio "MAX_COMPRESSION_RATIO" = "250",

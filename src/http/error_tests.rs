@@ -15,7 +15,7 @@ fn every_error() -> Vec<(RegistryError, u16, &'static str)> {
         (E::ManifestUnknown { message: message() }, 404, "MANIFEST_UNKNOWN"),
         (E::BlobUnknown { repository, digest: Digest::of(b"") }, 404, "BLOB_UNKNOWN"),
         (E::NameInvalid { message: message() }, 400, "NAME_INVALID"),
-        (E::NotAnImage { message: message() }, 422, "MANIFEST_UNKNOWN"),
+        (E::NotAnImage { message: message(), is_other: false }, 422, "MANIFEST_UNKNOWN"),
         (E::EvaluationFailed { message: message() }, 422, "MANIFEST_UNKNOWN"),
         (E::BuildFailed { message: message(), log_tail: vec!["last line".into()] }, 422, "MANIFEST_UNKNOWN"),
         (E::TimedOut { message: message() }, 504, "UNKNOWN"),

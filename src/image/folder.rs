@@ -28,12 +28,18 @@ pub(super) enum Located {
     Layout(PathBuf),
 }
 
+/// The object itself, if it can be an image: a folder of images is none.
+pub(super) fn itself(reader: &Reader, object: &StorePath) -> Result<Option<Located>, ImageError> {
+    let root = root(reader, object)?;
+    if root.metadata.is_dir() && !is_layout(&root.path) { Ok(None) } else { open(reader, root).map(Some) }
+}
+
 /// Finds what `select` means in `object`.
 pub(super) fn locate(reader: &Reader, object: &StorePath, select: &Selection) -> Result<Located, ImageError> {
     let root = root(reader, object)?;
     match select {
         Selection::Only if root.metadata.is_dir() && !is_layout(&root.path) => only(reader, &root.path),
-        Selection::Only => open(reader, root),
+        Selection::Only | Selection::Package(_) => open(reader, root),
         Selection::Member(name) if root.metadata.is_dir() => member(reader, &root.path, name),
         Selection::Member(name) => {
             let found =

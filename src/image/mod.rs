@@ -9,6 +9,7 @@
 //! whose digests have been computed or an [`ImageError`], and nothing stays behind in the cache.
 
 mod archive;
+mod computed;
 mod config;
 mod contents;
 mod convert;
@@ -21,6 +22,7 @@ mod limits;
 mod measure;
 mod oci_layout;
 mod options;
+mod package;
 mod parts;
 mod recognise;
 mod store_file;
@@ -29,7 +31,8 @@ mod tar_walk;
 
 pub use error::ImageError;
 pub use limits::{LimitExceeded, Limits};
-pub use options::{LayerCompression, Options};
+pub use options::{LayerCompression, Layers, Options};
+pub use package::{Empty, Layering, Package, Settings, SettingsError, platform};
 
 use crate::{
     blob::{Cache, Source},
@@ -58,6 +61,8 @@ pub struct Image {
     pub blobs: Vec<ImageBlob>,
     /// Tags that the image itself names (`RepoTags` of a docker-archive, `org.opencontainers.image.ref.name`).
     pub tags: Vec<String>,
+    /// Of an image that was made of packages: how their closure became layers.
+    pub layering: Option<Layering>,
 }
 
 impl Image {
@@ -85,6 +90,7 @@ impl Image {
             children: Vec::new(),
             blobs,
             tags,
+            layering: None,
         }
     }
 }
@@ -124,6 +130,8 @@ pub enum Selection {
     Only,
     /// The one of this name in a folder, with or without a suffix such as `.tar.gz`.
     Member(String),
+    /// The path itself, if it is an image; else one that is made of it and others.
+    Package(Box<Package>),
 }
 
 /// Reads an image: recognises what it is, hashes every blob once and puts into the cache what had to be unpacked.
@@ -139,6 +147,47 @@ pub fn read(
         Located::Layout(path) => oci_layout::read(&mut Contents::of_folder(reader, &path)),
         Located::File(file) => read_file(reader, file, options),
     })
+}
+
+/// Reads the image that a package is, unless it is none. `has_settings` if something states how a container of the package
+/// is to run: an image has that in itself.
+pub fn read_if_any(
+    reader: &Reader,
+    object: &StorePath,
+    options: &Options,
+    has_settings: bool,
+) -> Result<Option<Image>, ImageError> {
+    unless_vanished(reader, object, || {
+        let image = match folder::itself(reader, object)? {
+            None => return Ok(None),
+            Some(Located::Layout(path)) => oci_layout::read(&mut Contents::of_folder(reader, &path)),
+            Some(Located::File(file)) => read_file(reader, file, options),
+        };
+        match image {
+            Err(ImageError::Unrecognised { .. }) => Ok(None),
+            Ok(_) if has_settings => Err(ImageError::invalid(
+                reader.store.join(object),
+                "it is an image already, on which the package's imageConfig has no effect: take that away",
+            )),
+            image => image.map(Some),
+        }
+    })
+}
+
+/// Makes an image of packages: of these store paths, whose closure is that of `layering`.
+///
+/// Blocks for as long as hashing takes for what is in no layer that is known already.
+pub fn of_packages(
+    reader: &Reader,
+    objects: &[StorePath],
+    package: &Package,
+    layering: Layering,
+    options: &Options,
+) -> Result<Image, ImageError> {
+    let Some(first) = objects.first() else {
+        return Err(ImageError::invalid(reader.store.as_path(), "an image of no packages"));
+    };
+    unless_vanished(reader, first, || package::make(reader, objects, package, layering, options))
 }
 
 /// The names of the images in a folder, sorted; none if the path is an image itself.

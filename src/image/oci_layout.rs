@@ -51,7 +51,7 @@ pub(super) fn read(contents: &mut Contents<'_>) -> Result<Image, ImageError> {
     tags.sort();
     tags.dedup();
     let (oci, docker, children) = image;
-    Ok(Image { oci, docker, children, blobs, tags })
+    Ok(Image { oci, docker, children, blobs, tags, layering: None })
 }
 
 /// What the index leads to: the only image, or all of them if they differ in platform. Loads it into the tree.

@@ -6,6 +6,7 @@
 //! | `tags` | repository, NUL, tag | [`TagRow`]: the image it led to, and when |
 //! | `images` | [`ImageId`] | [`ImageRow`]: the store path, how to realise it again, its contents |
 //! | `contents` | digest, [`ImageId`] | [`Location`]: size, type, and where the bytes are in that image |
+//! | `layerings` | [`ImageId`] | for each layer that is made of store paths, these: to make the same ones again |
 //! | `members` | repository, NUL, [`ImageId`] | none: the image has been served under that name |
 //! | `used` | [`ImageId`] | when it was last asked for, in microseconds since 1970 |
 //!
@@ -20,6 +21,7 @@ pub use rows::{ImageId, ImageRow, Location, TagRow};
 
 use crate::{
     blob::Source,
+    nix::StorePath,
     oci::{Digest, RepositoryName, Tag},
 };
 use handle::Handle;
@@ -30,13 +32,14 @@ use std::{
 };
 
 /// The format of keys and rows; another number is another database.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 const TAGS: Rows = Rows::new("tags");
 const IMAGES: Rows = Rows::new("images");
 const CONTENTS: Rows = Rows::new("contents");
+const LAYERINGS: Rows = Rows::new("layerings");
 const MEMBERS: TableDefinition<'static, &[u8], ()> = TableDefinition::new("members");
 const USED: TableDefinition<'static, &[u8], u64> = TableDefinition::new("used");
 
@@ -140,6 +143,17 @@ impl Index {
         })
     }
 
+    /// The store paths of each layer of an image that is made of packages.
+    pub fn layering(&self, id: &ImageId) -> Result<Option<Vec<Vec<StorePath>>>> {
+        self.read(|transaction| {
+            let table = transaction.open_table(LAYERINGS)?;
+            table
+                .get(id.as_bytes())?
+                .map(|row| rows::decode("layerings", id.as_bytes(), row.value()))
+                .transpose()
+        })
+    }
+
     /// Where one of an image's digests is.
     pub fn location(&self, digest: &Digest, image: &ImageId) -> Result<Option<Location>> {
         self.read(|transaction| {
@@ -205,6 +219,7 @@ impl Index {
         id: &ImageId,
         row: &ImageRow,
         contents: &[(Digest, Location)],
+        layering: Option<&[Vec<StorePath>]>,
         now: u64,
     ) -> Result<()> {
         self.write(|transaction| {
@@ -215,6 +230,10 @@ impl Index {
                 table.insert(key.as_slice(), &*rows::encode(&key, location))?;
             }
             transaction.open_table(IMAGES)?.insert(id.as_bytes(), &*rows::encode(id.as_bytes(), row))?;
+            if let Some(layering) = layering {
+                let row = rows::encode(id.as_bytes(), &layering);
+                transaction.open_table(LAYERINGS)?.insert(id.as_bytes(), &*row)?;
+            }
             transaction.open_table(USED)?.insert(id.as_bytes(), now)?;
             Ok(())
         })
@@ -258,6 +277,7 @@ impl Index {
             for id in images {
                 remove_contents(transaction, id)?;
                 transaction.open_table(IMAGES)?.remove(id.as_bytes())?;
+                transaction.open_table(LAYERINGS)?.remove(id.as_bytes())?;
                 transaction.open_table(USED)?.remove(id.as_bytes())?;
             }
             let dropped = |id: Option<ImageId>| id.is_none_or(|id| images.contains(&id));

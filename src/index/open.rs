@@ -1,7 +1,9 @@
 //! Opening the index: a damaged one, or one of another format, is moved aside. It can be made again from the Nix store,
 //! so it is never a reason not to start.
 
-use super::{CONTENTS, FORMAT, Handle, IMAGES, Index, IndexError, MEMBERS, META, Result, TAGS, USED};
+use super::{
+    CONTENTS, FORMAT, Handle, IMAGES, Index, IndexError, LAYERINGS, MEMBERS, META, Result, TAGS, USED,
+};
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
 use std::{
     fs,
@@ -84,7 +86,7 @@ fn try_open(path: &Path) -> std::result::Result<Database, Refusal> {
 /// Whether all tables are there, each of its type: what readers take for granted.
 fn check_tables(db: &Database) -> Result<()> {
     let transaction = db.begin_read()?;
-    for table in [TAGS, IMAGES, CONTENTS] {
+    for table in [TAGS, IMAGES, CONTENTS, LAYERINGS] {
         transaction.open_table(table)?;
     }
     transaction.open_table(MEMBERS)?;
@@ -114,7 +116,7 @@ fn check_format(db: &Database) -> std::result::Result<(), Refusal> {
     }
     let create = || -> Result<()> {
         let transaction = db.begin_write()?;
-        for table in [TAGS, IMAGES, CONTENTS] {
+        for table in [TAGS, IMAGES, CONTENTS, LAYERINGS] {
             transaction.open_table(table)?;
         }
         transaction.open_table(MEMBERS)?;

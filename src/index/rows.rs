@@ -14,15 +14,15 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
-/// Identifies an image: a store path, which image of it, and how it was made.
+/// Identifies an image: store paths, which image of them, and how it was made.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ImageId(Digest);
 
 impl ImageId {
-    /// The image of `selection` in `object`, made under these options.
-    pub fn of(object: &StorePath, selection: &Selection, options: &Options) -> Self {
+    /// The image of `selection` in `objects`, made under these options.
+    pub fn of(objects: &[StorePath], selection: &Selection, options: &Options) -> Self {
         // Strings and names of variants: there is no key for which this fails.
-        Self(Digest::of(&serde_json::to_vec(&(object, selection, options)).unwrap_or_default()))
+        Self(Digest::of(&serde_json::to_vec(&(objects, selection, options)).unwrap_or_default()))
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -59,14 +59,14 @@ pub struct TagRow {
 /// An image, without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRow {
-    /// The store path it lies in.
-    pub object: StorePath,
-    /// Which image of it.
+    /// The store path it lies in, or those that it is made of.
+    pub objects: Vec<StorePath>,
+    /// Which image of them.
     pub selection: Selection,
     /// How it was made.
     pub options: Options,
-    /// How to realise the store path again.
-    pub buildable: Buildable,
+    /// How to realise the store paths again.
+    pub buildables: Vec<Buildable>,
     /// Its manifest or index in OCI form.
     pub oci: Digest,
     /// The same in Docker form.

@@ -19,16 +19,16 @@ fn image(n: u8, contents: &[&[u8]]) -> (ImageId, ImageRow, Vec<(Digest, Location
         })
         .collect();
     let row = ImageRow {
-        object: object(n),
+        objects: vec![object(n)],
         selection: Selection::Only,
         options: Options::default(),
-        buildable: Buildable::Path(object(n)),
+        buildables: vec![Buildable::Path(object(n))],
         oci: Digest::of(b"oci"),
         docker: Digest::of(b"docker"),
         tags: vec![],
         contents: contents.iter().map(|(digest, _)| *digest).collect(),
     };
-    (ImageId::of(&row.object, &row.selection, &row.options), row, contents)
+    (ImageId::of(&row.objects, &row.selection, &row.options), row, contents)
 }
 
 fn tag_row(image: ImageId) -> TagRow {
@@ -41,9 +41,9 @@ fn a_digest_that_two_images_share_outlives_one_of_them() {
     let index = open(&dir.path().join("index.redb")).unwrap().index;
     let (repository, latest) = ("a/b".parse().unwrap(), "latest".parse().unwrap());
     let (first, row, contents) = image(b'1', &[b"shared", b"mine"]);
-    index.put_image(&first, &row, &contents, 1).unwrap();
+    index.put_image(&first, &row, &contents, None, 1).unwrap();
     let (second, row, contents) = image(b'2', &[b"shared"]);
-    index.put_image(&second, &row, &contents, 2).unwrap();
+    index.put_image(&second, &row, &contents, None, 2).unwrap();
     index.put_tags(&repository, &[(latest, tag_row(first))]).unwrap();
     index.put_tags(&repository, &[("old".parse().unwrap(), tag_row(second))]).unwrap();
 
@@ -72,9 +72,9 @@ fn an_image_that_is_written_again_loses_its_former_contents() {
     let dir = tempfile::tempdir().unwrap();
     let index = open(&dir.path().join("index.redb")).unwrap().index;
     let (id, row, contents) = image(b'1', &[b"before"]);
-    index.put_image(&id, &row, &contents, 1).unwrap();
+    index.put_image(&id, &row, &contents, None, 1).unwrap();
     let (id, row, contents) = image(b'1', &[b"after"]);
-    index.put_image(&id, &row, &contents, 1).unwrap();
+    index.put_image(&id, &row, &contents, None, 1).unwrap();
     assert_eq!(index.location(&Digest::of(b"before"), &id).unwrap(), None);
     assert!(index.location(&Digest::of(b"after"), &id).unwrap().is_some());
 }
@@ -84,7 +84,7 @@ fn names_that_begin_alike_are_kept_apart() {
     let dir = tempfile::tempdir().unwrap();
     let index = open(&dir.path().join("index.redb")).unwrap().index;
     let (id, row, contents) = image(b'1', &[]);
-    index.put_image(&id, &row, &contents, 1).unwrap();
+    index.put_image(&id, &row, &contents, None, 1).unwrap();
     index.put_tags(&"app-x".parse().unwrap(), &[("t".parse().unwrap(), tag_row(id))]).unwrap();
     assert!(!index.knows(&"app".parse().unwrap()).unwrap());
     assert!(index.tags(&"app".parse().unwrap()).unwrap().is_empty());
@@ -100,7 +100,7 @@ fn everything_is_there_after_a_reopening_and_a_second_process_is_refused() {
     let (id, row, contents) = image(b'1', &[b"x"]);
     {
         let index = open(&path).unwrap().index;
-        index.put_image(&id, &row, &contents, 1).unwrap();
+        index.put_image(&id, &row, &contents, None, 1).unwrap();
         index.put_tags(&repository, &[("t".parse().unwrap(), tag_row(id))]).unwrap();
         assert!(matches!(open(&path), Err(IndexError::InUse(_))));
     }
@@ -116,7 +116,7 @@ fn a_damaged_file_is_moved_aside_or_still_right() {
     let dir = tempfile::tempdir().unwrap();
     let good = dir.path().join("good.redb");
     let (id, row, contents) = image(b'1', &[b"first", b"second"]);
-    open(&good).unwrap().index.put_image(&id, &row, &contents, 1).unwrap();
+    open(&good).unwrap().index.put_image(&id, &row, &contents, None, 1).unwrap();
     let bytes = fs::read(&good).unwrap();
     let damage: Vec<Vec<u8>> = (0..200)
         .map(|i| {
@@ -183,7 +183,7 @@ fn what_one_image_needs_is_found_without_looking_at_the_others() {
     let cached = |contents: &[&[u8]], n: u8| {
         let (id, row, mut contents) = image(n, contents);
         contents.iter_mut().for_each(|(_, location)| location.source = Source::Cache);
-        index.put_image(&id, &row, &contents, 1).unwrap();
+        index.put_image(&id, &row, &contents, None, 1).unwrap();
         id
     };
     let (first, _, _) =
@@ -209,11 +209,11 @@ fn an_index_that_could_not_be_read_is_opened_again() {
     let contents: Vec<Vec<u8>> = (0..200u8).map(|n| vec![n; 2000]).collect();
     let contents: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
     let (id, row, contents) = image(b'1', &contents);
-    index.put_image(&id, &row, &contents, 1).unwrap();
+    index.put_image(&id, &row, &contents, None, 1).unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_len(8192).unwrap();
     assert!(index.needed().is_err(), "the file is too short");
     // Nothing is written in between.
     assert_eq!(index.image(&id).unwrap(), None);
-    index.put_image(&id, &row, &contents, 1).unwrap();
+    index.put_image(&id, &row, &contents, None, 1).unwrap();
     assert_eq!(index.image(&id).unwrap(), Some(row));
 }

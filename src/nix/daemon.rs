@@ -23,7 +23,7 @@ use tokio::{
 };
 
 /// Reading is buffered since the protocol is read field by field. Writing must not be: the crate never flushes.
-type Connection = DaemonStore<Join<BufReader<OwnedReadHalf>, OwnedWriteHalf>>;
+pub(super) type Connection = DaemonStore<Join<BufReader<OwnedReadHalf>, OwnedWriteHalf>>;
 
 /// Short calls at a time; so many connections are kept open for them.
 const MAX_CALLS: usize = 4;
@@ -80,6 +80,15 @@ pub enum Buildable {
     Path(StorePath),
 }
 
+/// Something that is to be realised, and what that will yield.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// What to realise.
+    pub buildable: Buildable,
+    /// The store path, where that is known before it is built.
+    pub expected: Option<StorePath>,
+}
+
 impl Buildable {
     /// A name to show to people.
     pub fn name(&self) -> &str {
@@ -117,12 +126,12 @@ pub enum BuildError {
     Daemon(#[from] DaemonError),
 }
 
-/// A realised store path. The connection that realised it is kept open, since its temporary roots protect the path
-/// from collection until a lasting root is registered.
+/// Realised store paths. The connection that realised them is kept open, since its temporary roots protect the paths
+/// from collection until lasting roots are registered.
 #[derive(Debug)]
 pub struct Realised {
-    /// The path.
-    pub path: StorePath,
+    /// One for each thing that was to be realised, in that order.
+    pub paths: Vec<StorePath>,
     _temporary_roots: Connection,
 }
 
@@ -158,13 +167,23 @@ impl NixDaemon {
         self.call(&Call::IsValid(self.store.print(path))).await
     }
 
+    /// Whether all of these are.
+    pub async fn are_valid(&self, paths: &[StorePath]) -> Result<bool, DaemonError> {
+        for path in paths {
+            if !self.is_valid(path).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Registers an indirect GC root: `link` is a symlink, outside of the store, that the daemon can read.
     pub async fn add_indirect_root(&self, link: &Path) -> Result<(), DaemonError> {
         self.call(&Call::AddIndirectRoot(link.display().to_string())).await.map(drop)
     }
 
-    /// Realises one output or path: builds or substitutes it and what it needs, unless it is there already.
-    pub async fn realise(&self, what: &Buildable) -> Result<Realised, BuildError> {
+    /// Realises outputs and paths: builds or substitutes them and what they need, unless they are there already.
+    pub async fn realise(&self, what: &[Buildable]) -> Result<Realised, BuildError> {
         let mut connection = self.connect().await?;
         let options = ClientSettings {
             verbosity: Verbosity::Info,
@@ -173,48 +192,59 @@ impl NixDaemon {
             ..ClientSettings::default()
         };
         self.bounded(connection.set_options(options).result()).await?;
-        match what {
-            Buildable::Output { derivation, output } => self
-                .build_output(&mut connection, derivation, output)
-                .await
-                .map(|path| Realised { path, _temporary_roots: connection }),
-            Buildable::Path(path) => {
-                let full = self.store.print(path);
-                self.bounded(connection.add_temp_root(&full).result()).await?;
-                let mut log = BuildLog::default();
-                match self.follow(&mut log, connection.ensure_path(&full)).await {
-                    Ok(()) => Ok(Realised { path: path.clone(), _temporary_roots: connection }),
-                    Err(Stopped::Daemon(DaemonError::Nix(reason))) => {
-                        tracing::debug!(%path, reason, "not in the store, and no substituter has it");
-                        Err(BuildError::Gone(path.clone()))
-                    }
-                    Err(stopped) => Err(self.stopped(stopped, log)),
+        self.build_outputs(&mut connection, what).await?;
+        let mut paths = Vec::with_capacity(what.len());
+        for buildable in what {
+            paths.push(match buildable {
+                Buildable::Output { derivation, output } => {
+                    self.output(&mut connection, derivation, output).await?
                 }
-            }
+                Buildable::Path(path) => self.ensure(&mut connection, path).await?,
+            });
         }
+        Ok(Realised { paths, _temporary_roots: connection })
     }
 
-    async fn build_output(
+    /// Builds all that has a derivation, together.
+    async fn build_outputs(&self, connection: &mut Connection, what: &[Buildable]) -> Result<(), BuildError> {
+        let mut derivations = Vec::new();
+        let mut wanted = Vec::new();
+        for buildable in what {
+            let Buildable::Output { derivation, output } = buildable else { continue };
+            let drv = self.store.print(derivation);
+            // Protects the derivation while it is being built.
+            self.bounded(connection.add_temp_root(&drv).result()).await?;
+            wanted.push(format!("{drv}!{output}"));
+            derivations.push((derivation, drv));
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut log = BuildLog::default();
+        let built = self
+            .follow(&mut log, connection.build_paths_with_results(&wanted, BuildMode::Normal))
+            .await
+            .map_err(|stopped| self.stopped(stopped, std::mem::take(&mut log)))
+            .and_then(|results| self.check_results(results, log));
+        if let Err(error @ BuildError::Failed { .. }) = built {
+            for (derivation, drv) in derivations {
+                if !self.bounded(connection.is_valid_path(&drv).result()).await.unwrap_or(true) {
+                    return Err(BuildError::Gone(derivation.clone()));
+                }
+            }
+            return Err(error);
+        }
+        built
+    }
+
+    /// The path of an output that has been built.
+    async fn output(
         &self,
         connection: &mut Connection,
         derivation: &StorePath,
         output: &str,
     ) -> Result<StorePath, BuildError> {
         let drv = self.store.print(derivation);
-        // Protects the derivation while it is being built.
-        self.bounded(connection.add_temp_root(&drv).result()).await?;
-        let wanted = format!("{drv}!{output}");
-        let mut log = BuildLog::default();
-        let built = self
-            .follow(&mut log, connection.build_paths_with_results([&wanted], BuildMode::Normal))
-            .await
-            .map_err(|stopped| self.stopped(stopped, std::mem::take(&mut log)))
-            .and_then(|results| self.check_results(results, log));
-        if let Err(error) = built {
-            let collected = matches!(error, BuildError::Failed { .. })
-                && !self.bounded(connection.is_valid_path(&drv).result()).await.unwrap_or(true);
-            return Err(if collected { BuildError::Gone(derivation.clone()) } else { error });
-        }
         let mut outputs = self.bounded(connection.query_derivation_output_map(&drv).result()).await?;
         let path = outputs.remove(output).ok_or_else(|| BuildError::Failed {
             reason: format!("{derivation} has no output {output:?}"),
@@ -223,6 +253,21 @@ impl NixDaemon {
         let path = self.store.parse(&path).map_err(|e| DaemonError::Nix(e.to_string()))?;
         self.bounded(connection.add_temp_root(self.store.print(&path)).result()).await?;
         Ok(path)
+    }
+
+    /// A path without a derivation.
+    async fn ensure(&self, connection: &mut Connection, path: &StorePath) -> Result<StorePath, BuildError> {
+        let full = self.store.print(path);
+        self.bounded(connection.add_temp_root(&full).result()).await?;
+        let mut log = BuildLog::default();
+        match self.follow(&mut log, connection.ensure_path(&full)).await {
+            Ok(()) => Ok(path.clone()),
+            Err(Stopped::Daemon(DaemonError::Nix(reason))) => {
+                tracing::debug!(%path, reason, "not in the store, and no substituter has it");
+                Err(BuildError::Gone(path.clone()))
+            }
+            Err(stopped) => Err(self.stopped(stopped, log)),
+        }
     }
 
     fn check_results(&self, results: HashMap<String, BuildResult>, log: BuildLog) -> Result<(), BuildError> {
@@ -311,7 +356,7 @@ impl NixDaemon {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, DaemonError> {
+    pub(super) async fn connect(&self) -> Result<Connection, DaemonError> {
         self.bounded(async {
             let (read, write) = UnixStream::connect(&self.socket).await?.into_split();
             DaemonStore::builder().init(tokio::io::join(BufReader::new(read), write)).await
@@ -319,7 +364,7 @@ impl NixDaemon {
         .await
     }
 
-    async fn bounded<T>(
+    pub(super) async fn bounded<T>(
         &self,
         call: impl Future<Output = Result<T, nix_daemon::Error>>,
     ) -> Result<T, DaemonError> {

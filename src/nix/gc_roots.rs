@@ -1,5 +1,6 @@
-//! GC roots: a symlink in the state folder for each image that the index points at, registered with nix-daemon as an
-//! indirect root. Removing the symlink removes the root; nix-daemon forgets it at the next collection.
+//! GC roots: symlinks in the state folder for each image that the index points at, one for each store path that it needs
+//! by itself, registered with nix-daemon as indirect roots. Removing the symlink removes the root; nix-daemon forgets it at
+//! the next collection.
 
 use super::{DaemonError, NixDaemon, StorePath};
 use std::{
@@ -33,6 +34,11 @@ pub enum GcRootError {
     Daemon(#[from] DaemonError),
 }
 
+/// The link of the root of this number.
+fn link_name(name: &str, number: usize) -> String {
+    if number == 0 { name.to_owned() } else { format!("{name}-{number}") }
+}
+
 impl GcRoots {
     /// Roots in `dir`, which is made if need be. nix-daemon resolves the links itself, so the path is made absolute.
     pub fn open(dir: &Path) -> io::Result<Self> {
@@ -40,9 +46,22 @@ impl GcRoots {
         Ok(Self { dir: dir.canonicalize()?, next_temporary: AtomicU64::new(0) })
     }
 
-    /// Roots `target` under `name`, replacing what that name rooted before.
-    pub async fn add(&self, daemon: &NixDaemon, name: &str, target: &StorePath) -> Result<(), GcRootError> {
-        let link = self.dir.join(name);
+    /// Roots `targets` under `name`: the first as `name`, the others as `name-1` and so on.
+    pub async fn add(
+        &self,
+        daemon: &NixDaemon,
+        name: &str,
+        targets: &[StorePath],
+    ) -> Result<(), GcRootError> {
+        for (number, target) in targets.iter().enumerate() {
+            self.add_one(daemon, &link_name(name, number), target).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces what the link rooted before.
+    async fn add_one(&self, daemon: &NixDaemon, link: &str, target: &StorePath) -> Result<(), GcRootError> {
+        let link = self.dir.join(link);
         let io_error = |error| GcRootError::Io { path: link.clone(), error };
         let target = daemon.store().join(target);
         if !fs::read_link(&link).is_ok_and(|current| current == target) {
@@ -56,12 +75,15 @@ impl GcRoots {
         Ok(daemon.add_indirect_root(&link).await?)
     }
 
-    /// Removes a root; nothing happens if there is none.
-    pub fn remove(&self, name: &str) -> io::Result<()> {
-        match fs::remove_file(self.dir.join(name)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
+    /// Removes so many roots of a name; nothing happens where there is none.
+    pub fn remove(&self, name: &str, count: usize) -> io::Result<()> {
+        for number in 0..count {
+            match fs::remove_file(self.dir.join(link_name(name, number))) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// Removes every root whose name is not in `keep`: those of a process that died before it had written its row.
@@ -69,9 +91,10 @@ impl GcRoots {
     pub fn retain(&self, keep: &HashSet<String>) -> io::Result<usize> {
         let mut removed = 0;
         for entry in fs::read_dir(&self.dir)? {
-            let name = entry?.file_name();
-            if name.to_str().is_none_or(|name| !keep.contains(name)) {
-                fs::remove_file(self.dir.join(name))?;
+            let link = entry?.file_name();
+            let name = link.to_str().map(|link| link.split('-').next().unwrap_or(link));
+            if name.is_none_or(|name| !keep.contains(name)) {
+                fs::remove_file(self.dir.join(link))?;
                 removed += 1;
             }
         }

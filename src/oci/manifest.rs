@@ -38,7 +38,7 @@ impl Descriptor {
 }
 
 /// The machine that an image is for, in Go's words (`amd64`, `linux`, `v8`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Platform {
     /// GOARCH.
     pub architecture: String,

@@ -217,8 +217,8 @@ impl Registry {
         digest: &Digest,
     ) -> Result<()> {
         let Some(row) = self.index.image(&id)? else { return Ok(()) };
-        tracing::info!(object = %row.object, %digest, "making a blob available again");
-        let realised = match self.realise(&row.buildable, Some(&row.object)).await {
+        tracing::info!(objects = ?row.objects, %digest, "making a blob available again");
+        let realised = match self.realise(&row.buildables, Some(&row.objects)).await {
             // The derivation is gone as well; perhaps the source still leads to it.
             Err(RegistryError::ManifestUnknown { message }) => {
                 tracing::info!(%repository, %digest, "{message}; asking what the name means now");
@@ -228,22 +228,23 @@ impl Registry {
         };
         let evicted = self.index.location(digest, &id)?.filter(|location| location.source == Source::Cache);
         if let Some(Location { size, .. }) = evicted
-            && realised.path == row.object
+            && realised.paths == row.objects
+            && let Some(object) = row.objects.first().cloned()
         {
             let (made, digest) = (row.clone(), *digest);
             let again = move |reader: &Reader| {
-                image::recreate(reader, &made.object, &made.selection, &made.options, digest, size)
+                image::recreate(reader, &object, &made.selection, &made.options, digest, size)
             };
             match self.reading(again).await? {
                 Err(ImageError::Changed { .. }) => {}
                 result => {
                     result?;
                     // Whoever collected the path may have removed its root.
-                    return Ok(self.roots.add(&self.daemon, &id.file_name(), &row.object).await?);
+                    return Ok(self.roots.add(&self.daemon, &id.file_name(), &row.objects).await?);
                 }
             }
         }
-        landed(self.index_flight(realised, &row.buildable, &row.selection, &row.options)).await.map(drop)
+        landed(self.index_flight(realised, row.buildables, &row.selection, &row.options)).await.map(drop)
     }
 
     /// Evaluates the tags that led to the image, and realises what they lead to now, until it is this image.

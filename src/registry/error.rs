@@ -4,7 +4,7 @@ use crate::{
     blob::CacheError,
     image::ImageError,
     index::IndexError,
-    nix::{BuildError, Buildable, DaemonError, EvaluatorError, GcRootError},
+    nix::{BuildError, Buildable, ClosureError, DaemonError, EvaluatorError, GcRootError},
     oci::{Digest, RepositoryName},
     resolve::ResolveError,
 };
@@ -44,6 +44,8 @@ pub enum RegistryError {
     NotAnImage {
         /// The path, what was found there, and what is understood.
         message: String,
+        /// Whether it is of no kind that is understood, rather than a broken image.
+        is_other: bool,
     },
     /// The evaluation failed; the reason is Nix's.
     #[error("{message}")]
@@ -114,9 +116,19 @@ impl RegistryError {
         Self::StorageFull { message }
     }
 
+    /// This, with what to do about its being no image.
+    pub(super) fn with_hint(self, hint: Option<&str>) -> Self {
+        match (self, hint) {
+            (Self::NotAnImage { message, is_other: true }, Some(hint)) => {
+                Self::NotAnImage { message: format!("{message}; {hint}"), is_other: true }
+            }
+            (error, _) => error,
+        }
+    }
+
     /// The error of realising `what`.
-    pub(super) fn build(what: &Buildable, error: BuildError) -> Self {
-        let name = what.name();
+    pub(super) fn build(what: &[Buildable], error: BuildError) -> Self {
+        let name = what.first().map(Buildable::name).unwrap_or_default();
         match error {
             BuildError::Failed { reason, log_tail } => {
                 Self::BuildFailed { message: failure(name, &reason, &log_tail), log_tail }
@@ -165,6 +177,16 @@ impl From<DaemonError> for RegistryError {
     }
 }
 
+impl From<ClosureError> for RegistryError {
+    fn from(error: ClosureError) -> Self {
+        match error {
+            ClosureError::TooLarge { .. } => Self::NotAnImage { message: error.to_string(), is_other: false },
+            ClosureError::Gone(_) => Self::internal(error),
+            ClosureError::Daemon(error) => error.into(),
+        }
+    }
+}
+
 impl From<GcRootError> for RegistryError {
     fn from(error: GcRootError) -> Self {
         match error {
@@ -195,7 +217,9 @@ impl From<ResolveError> for RegistryError {
             ResolveError::Name(_) => Self::NameInvalid { message },
             ResolveError::Unknown(_) => Self::NameUnknown { message },
             ResolveError::TagUnknown(_) => Self::ManifestUnknown { message },
-            ResolveError::NotADerivation(_) => Self::NotAnImage { message },
+            ResolveError::NotADerivation(_) | ResolveError::Package(_) => {
+                Self::NotAnImage { message, is_other: false }
+            }
             ResolveError::Evaluator(error) => match error {
                 EvaluatorError::Failed(_) => {
                     Self::EvaluationFailed { message: format!("the evaluation failed: {message}") }
@@ -214,12 +238,12 @@ impl From<ImageError> for RegistryError {
         let message = error.to_string();
         match error {
             ImageError::MemberUnknown { .. } => Self::NameUnknown { message },
-            ImageError::Unrecognised { .. }
-            | ImageError::Invalid { .. }
+            ImageError::Unrecognised { .. } => Self::NotAnImage { message, is_other: true },
+            ImageError::Invalid { .. }
             | ImageError::Incomplete { .. }
             | ImageError::LimitExceeded { .. }
             | ImageError::MemberNeeded { .. }
-            | ImageError::Cache(CacheError::TooLarge { .. }) => Self::NotAnImage { message },
+            | ImageError::Cache(CacheError::TooLarge { .. }) => Self::NotAnImage { message, is_other: false },
             ImageError::Cache(CacheError::NoSpace { .. }) => Self::StorageFull { message },
             ImageError::Vanished { .. }
             | ImageError::Changed { .. }

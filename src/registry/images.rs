@@ -16,8 +16,8 @@ use tokio::sync::OwnedSemaphorePermit;
 #[derive(Debug, Clone)]
 pub(super) struct Indexed {
     pub(super) id: ImageId,
-    /// How it was made.
-    pub(super) options: Options,
+    /// Whether it would be made in the same way now.
+    pub(super) is_current: bool,
     /// What its tags lead to, the OCI form first. Held here, so that retention cannot take them away meanwhile.
     pub(super) documents: Arc<[Document; 2]>,
 }
@@ -26,7 +26,7 @@ pub(super) struct Indexed {
 /// of which there are no more than places.
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) path: StorePath,
+    pub(super) paths: Vec<StorePath>,
     _temporary_roots: Realised,
     _place: OwnedSemaphorePermit,
 }
@@ -39,23 +39,29 @@ impl Registry {
         options: &Options,
         anew: bool,
     ) -> Result<Indexed> {
-        if let Some(path) = &resolution.expected
+        let (expected, options) = (resolution.expected(), &options.for_selection(&resolution.selection));
+        if let Some(paths) = &expected
             && !anew
-            && let Some(image) = self.indexed(path, &resolution.selection, options)
+            && let Some(image) = self.indexed(paths, &resolution.selection, options)
         {
             return Ok(image);
         }
-        let realised = self.realise(&resolution.buildable, resolution.expected.as_ref()).await?;
-        if !anew && let Some(image) = self.indexed(&realised.path, &resolution.selection, options) {
+        let buildables = resolution.buildables();
+        let realised = self.realise(&buildables, expected.as_deref()).await?;
+        if !anew && let Some(image) = self.indexed(&realised.paths, &resolution.selection, options) {
             return Ok(image);
         }
-        landed(self.index_flight(realised, &resolution.buildable, &resolution.selection, options)).await
+        landed(self.index_flight(realised, buildables, &resolution.selection, options)).await
     }
 
-    fn indexed(&self, object: &StorePath, selection: &Selection, options: &Options) -> Option<Indexed> {
-        let id = ImageId::of(object, selection, options);
+    fn is_current(&self, selection: &Selection, options: &Options) -> bool {
+        *options == self.settings.image_options.for_selection(selection)
+    }
+
+    fn indexed(&self, objects: &[StorePath], selection: &Selection, options: &Options) -> Option<Indexed> {
+        let id = ImageId::of(objects, selection, options);
         self.in_index(id).unwrap_or_else(|error| {
-            tracing::warn!(%object, "{error}");
+            tracing::warn!(?objects, "{error}");
             None
         })
     }
@@ -65,21 +71,22 @@ impl Registry {
         let Some(row) = self.index.image(&id)? else { return Ok(None) };
         let oci = document(row.oci, self.index.location(&row.oci, &id)?);
         let docker = document(row.docker, self.index.location(&row.docker, &id)?);
-        let options = row.options;
-        Ok(oci.zip(docker).map(|(oci, docker)| Indexed { id, options, documents: Arc::new([oci, docker]) }))
+        let is_current = self.is_current(&row.selection, &row.options);
+        let indexed = |(oci, docker)| Indexed { id, is_current, documents: Arc::new([oci, docker]) };
+        Ok(oci.zip(docker).map(indexed))
     }
 
-    /// Realises something, sharing the work with whoever wants the same. The store path is protected from collection
-    /// while the result is held.
+    /// Realises things together, sharing the work with whoever wants the same. The store paths are protected from
+    /// collection while the result is held.
     pub(super) async fn realise(
         self: &Arc<Self>,
-        what: &Buildable,
-        expected: Option<&StorePath>,
+        what: &[Buildable],
+        expected: Option<&[StorePath]>,
     ) -> Result<Arc<Held>> {
-        let (this, what, expected) = (self.clone(), what.clone(), expected.cloned());
+        let (this, what, expected) = (self.clone(), what.to_vec(), expected.map(<[_]>::to_vec));
         let flight = self.building.join(what.clone(), || async move {
             let there = match &expected {
-                Some(path) => this.daemon.is_valid(path).await?,
+                Some(paths) => this.daemon.are_valid(paths).await?,
                 None => false,
             };
             // What is there already need not queue behind builds.
@@ -89,44 +96,64 @@ impl Registry {
             };
             let realised = match (&expected, this.daemon.realise(&what).await) {
                 // Of what is there the derivation is not needed.
-                (Some(path), Err(BuildError::Gone(_))) if there => {
-                    this.daemon.realise(&Buildable::Path(path.clone())).await
+                (Some(paths), Err(BuildError::Gone(_))) if there => {
+                    let paths: Vec<Buildable> = paths.iter().cloned().map(Buildable::Path).collect();
+                    this.daemon.realise(&paths).await
                 }
                 (_, result) => result,
             };
             let realised = realised.map_err(|error| RegistryError::build(&what, error))?;
-            Ok(Arc::new(Held { path: realised.path.clone(), _temporary_roots: realised, _place: place }))
+            Ok(Arc::new(Held { paths: realised.paths.clone(), _temporary_roots: realised, _place: place }))
         });
         landed(flight).await
     }
 
-    /// Reads the image in a realised store path and writes it to the index, in place of what was known of it.
+    /// Reads the image in realised store paths and writes it to the index, in place of what was known of it.
     pub(super) fn index_flight(
         self: &Arc<Self>,
         realised: Arc<Held>,
-        buildable: &Buildable,
+        buildables: Vec<Buildable>,
         selection: &Selection,
         options: &Options,
     ) -> Flight<Result<Indexed>> {
-        let id = ImageId::of(&realised.path, selection, options);
-        let (this, buildable) = (self.clone(), buildable.clone());
+        let id = ImageId::of(&realised.paths, selection, options);
+        let this = self.clone();
         let (selection, options) = (selection.clone(), options.clone());
         self.indexing.join(id, || async move {
-            let (object, select, chosen) = (realised.path.clone(), selection.clone(), options.clone());
-            let image = this.reading(move |reader| image::read(reader, &object, &select, &chosen)).await??;
+            let image = match &selection {
+                Selection::Package(package) => {
+                    this.read_package(id, &realised.paths, package, &options).await?
+                }
+                _ => this.read(&realised.paths, &selection, &options).await?,
+            };
             let documents = Arc::new([image.oci.clone(), image.docker.clone()]);
-            let indexed = Indexed { id, options: options.clone(), documents };
+            let is_current = this.is_current(&selection, &options);
+            let indexed = Indexed { id, is_current, documents };
             // The root first: a row always points at something rooted.
             let _changing = this.changing.read().await;
-            this.roots.add(&this.daemon, &id.file_name(), &realised.path).await?;
-            let (row, contents) = rows(image, realised.path.clone(), selection, options, buildable);
+            this.roots.add(&this.daemon, &id.file_name(), &realised.paths).await?;
+            let (layering, objects) = (image.layering.clone(), realised.paths.clone());
+            let (row, contents) = rows(image, objects, selection, options, buildables);
             let registry = this.clone();
-            blocking(move || Ok(registry.index.put_image(&id, &row, &contents, used_now())?)).await?;
+            let put = move || registry.index.put_image(&id, &row, &contents, layering.as_deref(), used_now());
+            blocking(move || Ok(put()?)).await?;
             this.lost.remove(&id);
-            tracing::info!(object = %realised.path, digest = %indexed.documents[0].digest, "indexed");
+            let object = realised.paths.first().map(StorePath::base_name).unwrap_or_default();
+            tracing::info!(object, digest = %indexed.documents[0].digest, "indexed");
             this.enforce_retention_soon();
             Ok(indexed)
         })
+    }
+
+    async fn read(
+        self: &Arc<Self>,
+        objects: &[StorePath],
+        selection: &Selection,
+        options: &Options,
+    ) -> Result<Image> {
+        let [object, ..] = objects else { return Err(RegistryError::internal("an image of nothing")) };
+        let (object, selection, options) = (object.clone(), selection.clone(), options.clone());
+        Ok(self.reading(move |reader| image::read(reader, &object, &selection, &options)).await??)
     }
 }
 
@@ -179,10 +206,10 @@ pub(super) fn document(digest: Digest, location: Option<Location>) -> Option<Doc
 
 fn rows(
     image: Image,
-    object: StorePath,
+    objects: Vec<StorePath>,
     selection: Selection,
     options: Options,
-    buildable: Buildable,
+    buildables: Vec<Buildable>,
 ) -> (ImageRow, Vec<(Digest, Location)>) {
     let (oci, docker) = (image.oci.digest, image.docker.digest);
     let mut contents: HashMap<Digest, Location> = HashMap::new();
@@ -203,10 +230,10 @@ fn rows(
         });
     }
     let row = ImageRow {
-        object,
+        objects,
         selection,
         options,
-        buildable,
+        buildables,
         oci,
         docker,
         tags: image.tags,

@@ -16,6 +16,7 @@ mod flight;
 mod gate;
 mod images;
 mod memory;
+mod packages;
 mod readiness;
 mod retention;
 mod tags;
@@ -26,6 +27,7 @@ pub use retention::Retention;
 
 use crate::{
     blob::{Cache, Mappings},
+    closure::Popularity,
     image::{Limits, Options, Reader},
     index::{self, ImageId, Index, IndexError},
     nix::{Buildable, GcRoots, NixDaemon},
@@ -88,6 +90,10 @@ pub struct Settings {
     pub layers_max_bytes: u64,
     /// How images are made.
     pub image_options: Options,
+    /// Store paths that the runtime closure of a package may have.
+    pub max_closure_paths: usize,
+    /// What `image_options` has the digest of.
+    pub popularity: Arc<Popularity>,
     /// What an image may be at most.
     pub image_limits: Limits,
 }
@@ -108,7 +114,7 @@ pub struct Registry {
     readings: Semaphore,
     evaluating: Flights<(RepositoryName, Option<Tag>), Result<Arc<Evaluated>>>,
     updating: Flights<(RepositoryName, Tag), Result<Indexed>>,
-    building: Flights<Buildable, Result<Arc<Held>>>,
+    building: Flights<Vec<Buildable>, Result<Arc<Held>>>,
     indexing: Flights<ImageId, Result<Indexed>>,
     restoring: Flights<(ImageId, Digest), Result<()>>,
     listing: Flights<(), Result<Arc<Vec<RepositoryName>>>>,

@@ -92,8 +92,10 @@ impl Registry {
     /// Rows first, so that nothing points at what is about to lose its root.
     fn drop_alone(&self, images: HashSet<ImageId>) -> Result<()> {
         let (mut candidates, mut digests) = (Needed::default(), Vec::new());
+        let mut rooted = HashMap::new();
         for id in &images {
             let Ok(Some(row)) = self.index.image(id) else { continue };
+            rooted.insert(id, row.objects.len());
             for digest in row.contents {
                 if let Ok(Some(location)) = self.index.location(&digest, id) {
                     candidates.add(digest, &location.source);
@@ -103,7 +105,9 @@ impl Registry {
         }
         self.index.remove_images(&images)?;
         for id in &images {
-            if let Err(error) = self.roots.remove(&id.file_name()) {
+            // Of a row that cannot be read it is not known; the next start removes the others.
+            let count = rooted.get(id).copied().unwrap_or(1);
+            if let Err(error) = self.roots.remove(&id.file_name(), count) {
                 tracing::error!(image = ?id, %error, "its GC root cannot be removed");
             }
         }
@@ -149,8 +153,8 @@ impl Registry {
         let mut failures: HashMap<String, usize> = HashMap::new();
         for (id, _) in images {
             let Ok(Some(row)) = self.index.image(&id) else { continue };
-            let root = match self.daemon.is_valid(&row.object).await {
-                Ok(true) => self.roots.add(&self.daemon, &id.file_name(), &row.object).await,
+            let root = match self.daemon.are_valid(&row.objects).await {
+                Ok(true) => self.roots.add(&self.daemon, &id.file_name(), &row.objects).await,
                 Ok(false) => Ok(()),
                 Err(error) => Err(error.into()),
             };

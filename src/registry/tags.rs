@@ -66,7 +66,7 @@ impl Registry {
             let Some(row) = self.index.tag(repository, tag)? else { return Ok(None) };
             let image = self.in_index(row.image)?;
             // What was made under other settings is served by digest, but no tag leads to it any more.
-            Ok(image.filter(|image| image.options == self.settings.image_options).map(|image| (row, image)))
+            Ok(image.filter(|image| image.is_current).map(|image| (row, image)))
         };
         read().unwrap_or_else(|error: crate::index::IndexError| {
             tracing::warn!(%repository, %tag, "{error}");
@@ -145,7 +145,8 @@ impl Registry {
     async fn find(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Indexed> {
         let evaluated = self.resolve_tag(repository, tag).await?;
         let options = &self.settings.image_options;
-        match self.image_of(&evaluated.resolution, options, false).await {
+        let image = self.image_of(&evaluated.resolution, options, false).await;
+        match image.map_err(|error| error.with_hint(evaluated.resolution.hint.as_deref())) {
             // The derivation was only written by the evaluation, and has been collected since.
             Err(RegistryError::ManifestUnknown { .. }) => self.find_anew(repository, tag, options).await,
             image => self.found(repository, tag, &evaluated, image?).await,
@@ -173,7 +174,7 @@ impl Registry {
         evaluated: &Evaluated,
         image: Indexed,
     ) -> Result<Indexed> {
-        if image.options != self.settings.image_options {
+        if !image.is_current {
             // Made again for its digests alone.
             return Ok(image);
         }
@@ -223,7 +224,7 @@ impl Registry {
             let _place = this.evaluations.enter().await.map_err(|_full| this.overloaded_evaluations())?;
             let at = now();
             let (name, revision) = &key;
-            let resolution = match revision {
+            let mut resolution = match revision {
                 None => this.resolver.resolve(name).await.map_err(|error| {
                     let error = RegistryError::from(error);
                     if let Some(duration) = this.lasts(&error) {
@@ -233,9 +234,10 @@ impl Registry {
                 })?,
                 Some(tag) => this.resolver.resolve_revision(name, tag).await?,
             };
+            this.find_outputs(&mut resolution).await?;
+            let derivation = resolution.wanted.first().map(|wanted| wanted.buildable.name());
             tracing::info!(
-                name = %name, origin = resolution.origin, revision = resolution.revision,
-                derivation = resolution.buildable.name(), "resolved"
+                name = %name, origin = resolution.origin, revision = resolution.revision, derivation, "resolved"
             );
             let evaluated = Arc::new(Evaluated { resolution, at });
             this.evaluated.put(key, evaluated.clone(), this.settings.tag_ttl);

@@ -10,7 +10,7 @@
 use super::Resolution;
 use crate::{
     image::Selection,
-    nix::{Buildable, StoreDir, StorePath, StorePathError},
+    nix::{Buildable, StoreDir, StorePath, StorePathError, Wanted},
     oci::{NameError, RepositoryName},
 };
 use serde::Deserialize;
@@ -167,9 +167,9 @@ fn read(path: &Path, store: &StoreDir) -> Result<Entries, CatalogError> {
             (None, None) => return Err(CatalogError::NoPath { path: path.into(), name }),
         };
         let resolution = Resolution {
-            buildable,
-            expected,
+            wanted: vec![Wanted { buildable, expected }],
             selection: entry.image.map_or(Selection::Only, Selection::Member),
+            hint: None,
             tags: Vec::new(),
             origin: path.display().to_string(),
             revision: None,
@@ -199,10 +199,10 @@ mod tests {
         ))
         .unwrap();
         let a = &entries[&"a".parse::<RepositoryName>().unwrap()];
-        assert!(matches!(&a.buildable, Buildable::Output { output, .. } if output == "img"));
+        assert!(matches!(&a.wanted[0].buildable, Buildable::Output { output, .. } if output == "img"));
         let b = &entries[&"b/c".parse::<RepositoryName>().unwrap()];
         assert_eq!(b.selection, Selection::Member("web".into()));
-        assert!(matches!(&b.buildable, Buildable::Path(_)));
+        assert!(matches!(&b.wanted[0].buildable, Buildable::Path(_)));
     }
 
     #[test]

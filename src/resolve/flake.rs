@@ -1,9 +1,9 @@
 //! Names that mean attributes of a flake, by way of the evaluator.
 
-use super::{ImageName, Resolution, ResolveError, flake_ref, near};
+use super::{ImageName, Resolution, ResolveError, flake_ref, near, package::Packaged};
 use crate::{
     image::Selection,
-    nix::{Buildable, Evaluator, EvaluatorError, StoreDir, hide_secrets},
+    nix::{Buildable, Evaluator, EvaluatorError, StoreDir, Wanted, hide_secrets},
     oci::{RepositoryName, Tag},
 };
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ pub struct Flake {
     systems: Vec<String>,
     evaluator: Evaluator,
     store: StoreDir,
+    /// Whether packages are made into images.
+    implicit: bool,
 }
 
 #[derive(Serialize)]
@@ -35,9 +37,17 @@ struct Argument<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 enum Query<'a> {
-    Attrs(Vec<Vec<&'a str>>),
-    /// Of these packages and applications, or of all.
-    List(Option<&'a [String]>),
+    Find {
+        attrs: Vec<Vec<&'a str>>,
+        /// Of which an image is made if none of these exists.
+        package: Option<Vec<&'a str>>,
+    },
+    List {
+        /// These packages and applications, or all.
+        only: Option<&'a [String]>,
+        /// Also packages that have no image.
+        plain: bool,
+    },
     Names(bool),
 }
 
@@ -72,11 +82,14 @@ enum Outcome {
 
 #[derive(Deserialize)]
 struct Found {
+    /// Which of the attribute paths it is.
+    candidate: Option<usize>,
     attr: String,
     derivation: String,
     output: String,
     path: Option<String>,
     tags: Vec<String>,
+    package: Option<Packaged>,
 }
 
 #[derive(Deserialize)]
@@ -95,9 +108,16 @@ pub struct Listing {
 }
 
 impl Flake {
-    /// The flake at `reference`; attributes are looked up for each of `systems`, the preferred first.
-    pub fn new(reference: String, systems: Vec<String>, evaluator: Evaluator, store: StoreDir) -> Self {
-        Self { shown: hide_secrets(&reference), reference, systems, evaluator, store }
+    /// The flake at `reference`; attributes are looked up for each of `systems`, the preferred first. Of packages without
+    /// an image one is made if `implicit`.
+    pub fn new(
+        reference: String,
+        systems: Vec<String>,
+        evaluator: Evaluator,
+        store: StoreDir,
+        implicit: bool,
+    ) -> Self {
+        Self { shown: hide_secrets(&reference), reference, systems, evaluator, store, implicit }
     }
 
     /// The reference as people may see it, without passwords and tokens.
@@ -127,7 +147,8 @@ impl Flake {
     }
 
     async fn resolve_in(&self, reference: &str, name: &ImageName) -> Result<Resolution, ResolveError> {
-        let answer = self.ask(reference, Query::Attrs(name.candidates())).await?;
+        let package = name.package().filter(|_| self.implicit);
+        let answer = self.ask(reference, Query::Find { attrs: name.candidates(), package }).await?;
         match answer.outcome {
             Outcome::Found(found) => self.resolution(reference, name, found, answer.revision),
             Outcome::Missing { names, package_exists } => Err(self.unknown(name, &names, package_exists)),
@@ -149,30 +170,41 @@ impl Flake {
         let derivation = self.store.parse(&found.derivation).map_err(|error| {
             EvaluatorError::Failed(format!("the evaluator uses another store than NIX_STORE_DIR: {error}"))
         })?;
-        let selection = match name {
-            ImageName::Application { image, .. } => Selection::Member(image.clone()),
-            ImageName::Package { .. } | ImageName::Attribute { .. } => Selection::Only,
+        let origin = format!("{}#{}", hide_secrets(reference), found.attr);
+        // Of a content-addressed derivation there is only a placeholder.
+        let expected = found.path.and_then(|path| self.store.parse(&path).ok());
+        let mut wanted =
+            vec![Wanted { buildable: Buildable::Output { derivation, output: found.output }, expected }];
+        let mut hint = None;
+        let selection = match (name, found.package) {
+            (_, Some(packaged)) => {
+                let (package, mentioned) = packaged.read(&origin, &self.store)?;
+                wanted.extend(mentioned);
+                Selection::Package(Box::new(package))
+            }
+            (ImageName::Application { image, .. }, None) => Selection::Member(image.clone()),
+            (ImageName::Package { .. }, None) => Selection::Only,
+            (ImageName::Attribute { attr }, None) => {
+                let is_package = found.candidate == Some(name.candidates().len() - 1);
+                let as_package = || format!("to make an image of a package, ask for packages/{attr}");
+                hint = (self.implicit && is_package).then(as_package);
+                Selection::Only
+            }
         };
         let mut tags: Vec<Tag> = found.tags.iter().filter_map(|tag| tag.parse().ok()).collect();
         tags.sort();
         tags.dedup();
-        Ok(Resolution {
-            buildable: Buildable::Output { derivation, output: found.output },
-            // Of a content-addressed derivation there is only a placeholder.
-            expected: found.path.and_then(|path| self.store.parse(&path).ok()),
-            selection,
-            tags,
-            origin: format!("{}#{}", hide_secrets(reference), found.attr),
-            revision,
-        })
+        Ok(Resolution { wanted, selection, hint, tags, origin, revision })
     }
 
     fn unknown(&self, name: &ImageName, names: &[String], package_exists: bool) -> ResolveError {
         let attr = name.attr();
         if package_exists {
             let wanted = if matches!(name, ImageName::Application { .. }) { "containers" } else { "image" };
+            let is_no_package = self.implicit && name.package().is_some();
+            let nor = if is_no_package { " and is no derivation" } else { "" };
             return ResolveError::Unknown(format!(
-                "{attr} exists in {}, but it has no attribute {wanted}",
+                "{attr} exists in {}, but it has no attribute {wanted}{nor}",
                 self.shown
             ));
         }
@@ -217,7 +249,7 @@ impl Flake {
     }
 
     async fn list_into(&self, listing: &mut Listing, only: Option<&[String]>) -> Result<(), ResolveError> {
-        let answer = self.ask(&self.reference, Query::List(only)).await?;
+        let answer = self.ask(&self.reference, Query::List { only, plain: self.implicit }).await?;
         let Outcome::Listed { packages, applications } = answer.outcome else {
             return Err(self.unexpected());
         };

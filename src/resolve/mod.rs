@@ -5,6 +5,7 @@ mod flake;
 mod flake_ref;
 mod name;
 mod near;
+mod package;
 
 pub use catalog::{Catalog, CatalogError};
 pub use flake::{Flake, Listing};
@@ -12,7 +13,7 @@ pub use name::{ImageName, ImageNameError};
 
 use crate::{
     image::Selection,
-    nix::{Buildable, EvaluatorError, StorePath},
+    nix::{Buildable, EvaluatorError, StorePath, Wanted},
     oci::{RepositoryName, Tag},
 };
 
@@ -22,18 +23,30 @@ pub const LATEST: &str = "latest";
 /// What a name means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolution {
-    /// What nix-daemon has to realise.
-    pub buildable: Buildable,
-    /// The store path it will have, where that is known before it is built.
-    pub expected: Option<StorePath>,
-    /// Which image of the store path is meant.
+    /// What nix-daemon has to realise, first what the name stands for. What its image's configuration mentions follows.
+    pub wanted: Vec<Wanted>,
+    /// Which image of it is meant.
     pub selection: Selection,
+    /// What to do if it turns out to be no image.
+    pub hint: Option<String>,
     /// Further tags of the same image: the image's own, and the package's version.
     pub tags: Vec<Tag>,
     /// Where it comes from, for the log: a flake attribute, or a catalog file.
     pub origin: String,
     /// The source's revision, where it has one.
     pub revision: Option<String>,
+}
+
+impl Resolution {
+    /// What has to be realised.
+    pub fn buildables(&self) -> Vec<Buildable> {
+        self.wanted.iter().map(|wanted| wanted.buildable.clone()).collect()
+    }
+
+    /// The store paths that there will be, if all are known before anything is built.
+    pub fn expected(&self) -> Option<Vec<StorePath>> {
+        self.wanted.iter().map(|wanted| wanted.expected.clone()).collect()
+    }
 }
 
 /// Why a name means nothing.
@@ -51,6 +64,9 @@ pub enum ResolveError {
     /// The attribute exists, and is not a derivation.
     #[error("{0}")]
     NotADerivation(String),
+    /// The package cannot become an image as it is.
+    #[error("{0}")]
+    Package(String),
     /// The evaluation failed.
     #[error(transparent)]
     Evaluator(#[from] EvaluatorError),

@@ -5,7 +5,7 @@ use crate::oci::RepositoryName;
 /// A repository name in a form that means something in a flake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageName {
-    /// `packages/<attr>`: `<flake>#<attr>.image`.
+    /// `packages/<attr>`: `<flake>#<attr>.image`, else an image made of `<flake>#<attr>`.
     Package {
         /// The attribute path, with dots.
         attr: String,
@@ -59,6 +59,14 @@ impl ImageName {
             Self::Package { attr } => vec![vec![attr, "image"]],
             Self::Application { attr, .. } => vec![vec![attr, "containers"]],
             Self::Attribute { attr } => vec![vec![attr, "image"], vec![attr]],
+        }
+    }
+
+    /// The attribute path of the package that an image is made of where no candidate exists.
+    pub fn package(&self) -> Option<Vec<&str>> {
+        match self {
+            Self::Package { attr } => Some(vec![attr]),
+            Self::Application { .. } | Self::Attribute { .. } => None,
         }
     }
 

@@ -7,7 +7,7 @@ mod script;
 mod time;
 
 use super::{
-    Image, ImageBlob, ImageError, Options, Reader,
+    Image, ImageBlob, ImageError, Options, Reader, computed,
     contents::Contents,
     convert, docker_archive,
     json::Json,
@@ -17,9 +17,8 @@ use super::{
     store_file::{StoreFile, follow},
 };
 use crate::{
-    blob::{Source, cache::Finished},
-    layer::{self, EntryList, LayerError, StorePaths},
-    oci::{Descriptor, Digest, media_type},
+    layer::StorePaths,
+    oci::{Descriptor, Digest},
 };
 use conf::Conf;
 use config::Mention;
@@ -110,7 +109,7 @@ struct Layer {
 }
 
 /// Reads the image: hashes its layers, unless their entry lists are there already, and writes down their entries.
-pub(super) fn read(reader: &Reader, found: Found, _options: &Options) -> Result<Image, ImageError> {
+pub(super) fn read(reader: &Reader, found: Found, options: &Options) -> Result<Image, ImageError> {
     let base_archive = base(reader, &found)?;
     let Found { file, json, program } = found;
     let invalid = |problem: String| ImageError::invalid(&file.path, problem);
@@ -148,25 +147,25 @@ pub(super) fn read(reader: &Reader, found: Found, _options: &Options) -> Result<
         Some(folder) => Some(customisation(reader, &file, folder)?),
         None => None,
     };
-    let made = in_parallel(&paths, reader.threads, |paths| compute(reader, &file, &conf, paths))?;
-    let mut commit = Vec::new();
-    for ((blob, list), paths) in made.into_iter().zip(&conf.store_layers) {
-        if let (Source::Virtual { list: name }, Some(list)) = (&blob.source, list) {
-            commit.push((*name, list));
-        }
-        let descriptor = Descriptor::new(media_type::OCI_LAYER_TAR, blob.digest, blob.size);
-        layers.push(Layer { descriptor, mention: Mention { diff_id: blob.digest, paths: paths.clone() } });
+    let made = in_parallel(&paths, reader.threads, |paths| {
+        let contents = StorePaths { paths, root_mode: conf.root_mode };
+        computed::compute(reader, &file.path, &conf.style, &contents)
+    })?;
+    let made = computed::commit(reader, made)?;
+    for ((blob, paths), mentioned) in made.into_iter().zip(&paths).zip(&conf.store_layers) {
+        let descriptor = computed::descriptor(&blob, paths.iter().map(PathBuf::as_path), options);
+        layers
+            .push(Layer { descriptor, mention: Mention { diff_id: blob.digest, paths: mentioned.clone() } });
         blobs.push(blob);
     }
     if let (Some(blob), Some(folder)) = (customisation, &conf.customisation_layer) {
-        let descriptor = Descriptor::new(media_type::OCI_LAYER_TAR, blob.digest, blob.size);
+        let descriptor = computed::descriptor(&blob, [], options);
         layers.push(Layer {
             descriptor,
             mention: Mention { diff_id: blob.digest, paths: vec![folder.clone()] },
         });
         blobs.push(blob);
     }
-    reader.lists.commit_all(commit)?;
     let (descriptors, mentions): (Vec<_>, Vec<_>) =
         layers.into_iter().map(|l| (l.descriptor, l.mention)).unzip();
     let config = config::config(&conf, base.as_ref(), &mentions);
@@ -203,39 +202,6 @@ fn store_paths(reader: &Reader, file: &StoreFile, conf: &Conf) -> Result<Vec<Vec
         }
     };
     conf.store_layers.iter().map(|layer| layer.iter().map(path).collect()).collect()
-}
-
-/// Makes one layer, with its entry list if there was none.
-fn compute(
-    reader: &Reader,
-    file: &StoreFile,
-    conf: &Conf,
-    paths: &[PathBuf],
-) -> Result<(ImageBlob, Option<Finished>), ImageError> {
-    let failed = |error: LayerError| match error {
-        LayerError::Io { path, source } => ImageError::Io { path, source },
-        LayerError::Changed { ref path } => {
-            let path = path.clone();
-            ImageError::Io { path, source: io::Error::other(error) }
-        }
-        LayerError::List(source) => ImageError::reading(&file.path, "an entry list", source),
-        error => ImageError::invalid(&file.path, error),
-    };
-    let contents = StorePaths { paths, root_mode: conf.root_mode };
-    let name = layer::recipe(&conf.style, &contents).map_err(failed)?;
-    let blob = |digest: Digest, size| ImageBlob { digest, size, source: Source::Virtual { list: name } };
-    let known = reader.lists.open_blob(&name).ok().flatten().map(EntryList::open);
-    match known {
-        Some(Ok(list)) => return Ok((blob(list.digest(), list.size()), None)),
-        Some(Err(error)) => {
-            tracing::warn!(list = %name, "{error}; it is made again");
-            // What cannot be removed cannot be replaced either, and that is reported then.
-            let _ = reader.lists.remove(&name);
-        }
-        None => {}
-    }
-    let made = layer::make(&conf.style, &contents, reader.lists.writer()?).map_err(failed)?;
-    Ok((blob(made.digest, made.size), Some(made.list.finish())))
 }
 
 /// The layer that nixpkgs has made beforehand: a folder with `layer.tar` and its `checksum`.
