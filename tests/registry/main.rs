@@ -19,5 +19,6 @@ mod nothing_is_executed;
 mod pulling;
 mod restarting;
 mod secrets;
+mod service;
 mod streaming;
 mod support;
