@@ -48,7 +48,7 @@ settings! {
     catalog "CATALOG" = "",
         "A JSON file of names and derivations that are served without evaluating anything; read again when it changes.";
     listen "LISTEN" = "127.0.0.1:6443",
-        "Addresses and ports to listen on, separated by commas.",
+        "Addresses and ports to listen on, separated by commas; the default is not, if a service manager hands over sockets.",
         aliases "FLASK_HOST and FLASK_PORT";
     systems "SYSTEMS" = "",
         "Nix systems to look attributes up in, the preferred first, separated by commas; this machine's if not set.";

@@ -126,11 +126,21 @@ impl<A: Api> Shared<A> {
         });
         let mut connection = pin!(self.builder.serve_connection(io, service));
         let mut closing: Option<Instant> = None;
+        let mut draining: Option<Instant> = None;
         loop {
+            // A client that has connected just now has its first request on the way, and would take a closed
+            // connection for an error.
+            if draining.is_some() && closing.is_none() && !activity.is_silent() {
+                closing = Some(Instant::now());
+                connection.as_mut().graceful_shutdown();
+            }
             let due = activity.due(&self.limits);
             // A socket that blocks does so too often to wake this up each time, so look again now and then.
             let again = Instant::now() + self.limits.write_timeout;
-            let farewell = closing.and_then(|told| activity.farewell(told, FAREWELL));
+            let farewell = match (closing, draining) {
+                (Some(told), _) => activity.farewell(told, FAREWELL),
+                (None, since) => since.map(|since| since + FAREWELL),
+            };
             let wake = [due.map(|(at, _)| at), farewell].into_iter().flatten().fold(again, Instant::min);
             tokio::select! {
                 ended = connection.as_mut() => return ended,
@@ -152,6 +162,8 @@ impl<A: Api> Shared<A> {
                     if changed.is_err() || *phase.borrow() == Phase::Cut {
                         return Ok(());
                     }
+                    draining = Some(Instant::now());
+                    continue;
                 }
                 () = self.make_room.notified(), if closing.is_none() && activity.is_idle() => {}
             }

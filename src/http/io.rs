@@ -92,6 +92,13 @@ impl Activity {
             && self.head_since.load(Relaxed) == 0
     }
 
+    /// Whether not one byte has come yet.
+    pub fn is_silent(&self) -> bool {
+        self.in_flight.load(Relaxed) == 0
+            && self.idle_since.load(Relaxed) == 0
+            && self.head_since.load(Relaxed) == 0
+    }
+
     /// What will be due first if nothing happens until then; `None` while only the registry is waited for.
     pub fn due(&self, limits: &ServerLimits) -> Option<(Instant, Due)> {
         let stalled = |mark: u64| (mark != 0).then(|| (self.at(mark, limits.write_timeout), Due::Stalled));

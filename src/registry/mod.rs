@@ -32,7 +32,7 @@ use crate::{
     index::{self, ImageId, Index, IndexError},
     nix::{Buildable, GcRoots, NixDaemon},
     oci::{Digest, Document, Reference, RepositoryName, Tag},
-    resolve::Resolver,
+    resolve::{CatalogError, Resolver},
 };
 use flight::{Flight, Flights};
 use gate::Gate;
@@ -43,7 +43,7 @@ use std::{
     io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tags::Evaluated;
@@ -130,6 +130,8 @@ pub struct Registry {
     listed: Memory<(), Result<Arc<Vec<RepositoryName>>>>,
     mapped: Mappings,
     used: Mutex<HashMap<ImageId, u64>>,
+    /// When the sources were read again on request; what names meant before then is not taken for current.
+    reloaded: AtomicU64,
     /// Held by whoever adds a root and a row, and alone by whoever removes both.
     changing: RwLock<()>,
 }
@@ -225,6 +227,7 @@ impl Registry {
             listed: Memory::new(NonZeroUsize::MIN),
             mapped: Mappings::new(settings.max_mapped_files),
             used: Mutex::default(),
+            reloaded: AtomicU64::new(0),
             changing: RwLock::default(),
             settings,
         };
@@ -271,6 +274,18 @@ impl Registry {
                 Ok(ManifestAnswer { documents: vec![document] })
             }
         }
+    }
+
+    /// Reads the catalog again, if there is one, and forgets what names meant; the number of entries. A catalog that
+    /// cannot be used changes nothing.
+    pub async fn reload_catalog(self: &Arc<Self>) -> Result<Option<usize>, CatalogError> {
+        let this = self.clone();
+        let read = tokio::task::spawn_blocking(move || this.resolver.reload_catalog()).await;
+        let entries = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        self.reloaded.store(now(), Ordering::Relaxed);
+        self.failures.clear();
+        self.listed.clear();
+        Ok(entries)
     }
 
     /// All repositories that the sources name, and those that have been served, sorted.

@@ -7,7 +7,11 @@ use crate::{
     oci::{RepositoryName, Tag},
     resolve::{LATEST, Resolution},
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 /// What a name meant, and when.
 #[derive(Debug)]
@@ -79,6 +83,9 @@ impl Registry {
         let Some(age) = now().checked_sub(row.resolved_at).map(Duration::from_secs) else {
             return Freshness::Expired;
         };
+        if !self.is_of_current_sources(row.resolved_at) {
+            return Freshness::Expired;
+        }
         if age <= self.settings.tag_ttl {
             Freshness::Fresh
         } else if age <= self.settings.tag_ttl + self.settings.tag_stale {
@@ -86,6 +93,11 @@ impl Registry {
         } else {
             Freshness::Expired
         }
+    }
+
+    /// Whether something was found out after the sources were last read again on request.
+    fn is_of_current_sources(&self, at: u64) -> bool {
+        at > self.reloaded.load(Ordering::Relaxed)
     }
 
     /// Finds out what the tag leads to now, and writes it to the index.
@@ -211,7 +223,9 @@ impl Registry {
         revision: Option<Tag>,
     ) -> Result<Arc<Evaluated>> {
         let key = (repository.clone(), revision);
-        if let Some(evaluated) = self.evaluated.get(&key) {
+        if let Some(evaluated) = self.evaluated.get(&key)
+            && self.is_of_current_sources(evaluated.at)
+        {
             return Ok(evaluated);
         }
         let flight = self.evaluation(key);

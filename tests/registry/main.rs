@@ -19,6 +19,7 @@ mod nothing_is_executed;
 mod pulling;
 mod restarting;
 mod secrets;
+mod service;
 mod socket;
 mod streaming;
 mod support;
