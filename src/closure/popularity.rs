@@ -1,7 +1,14 @@
 //! How often packages are used elsewhere.
 
 use crate::{nix::StorePath, oci::Digest};
-use std::{collections::{BTreeMap, HashMap}, fs::File, io, io::Read, path::Path, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io,
+    io::Read,
+    path::Path,
+    path::PathBuf,
+};
 
 /// Bytes of a popularity file. That of all nixpkgs has about 3 MiB.
 const MAX_SIZE: u64 = 64 << 20;

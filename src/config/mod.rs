@@ -147,11 +147,12 @@ impl Config {
                 as u64,
             ..Default::default()
         };
-        let popularity = match raw.popularity.map(|file| parse("POPULARITY", Some(file), absolute)).transpose()? {
-            None => Popularity::default(),
-            Some(file) => Popularity::open(&file)
-                .map_err(|error| ConfigError::File { name: "POPULARITY", error: error.to_string() })?,
-        };
+        let popularity =
+            match raw.popularity.map(|file| parse("POPULARITY", Some(file), absolute)).transpose()? {
+                None => Popularity::default(),
+                Some(file) => Popularity::open(&file)
+                    .map_err(|error| ConfigError::File { name: "POPULARITY", error: error.to_string() })?,
+            };
         let layers = image::Layers {
             max: parse("MAX_LAYERS", raw.max_layers, between::<2, 125>)?,
             strategy: parse("LAYER_STRATEGY", raw.layer_strategy, strategy)?,
@@ -198,7 +199,11 @@ impl Config {
             nix_max_jobs,
             registry,
             route: RouteLimits {
-                max_name_length: parse("MAX_IMAGE_NAME_LENGTH", raw.max_image_name_length, between::<1, 255>)?,
+                max_name_length: parse(
+                    "MAX_IMAGE_NAME_LENGTH",
+                    raw.max_image_name_length,
+                    between::<1, 255>,
+                )?,
                 max_tag_length: parse("MAX_TAG_LENGTH", raw.max_tag_length, between::<1, 128>)?,
                 max_page: parse("MAX_PAGE", raw.max_page, nonzero)?.get(),
             },

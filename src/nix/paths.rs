@@ -19,7 +19,9 @@ pub struct PathInfo {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ClosureError {
     /// It is larger than allowed.
-    #[error("the runtime closure of {path} has more than {limit} store paths, which is what MAX_CLOSURE_PATHS allows")]
+    #[error(
+        "the runtime closure of {path} has more than {limit} store paths, which is what MAX_CLOSURE_PATHS allows"
+    )]
     TooLarge {
         /// Where it begins.
         path: StorePath,

@@ -194,14 +194,7 @@ impl Flake {
         let mut tags: Vec<Tag> = found.tags.iter().filter_map(|tag| tag.parse().ok()).collect();
         tags.sort();
         tags.dedup();
-        Ok(Resolution {
-            wanted,
-            selection,
-            hint,
-            tags,
-            origin,
-            revision,
-        })
+        Ok(Resolution { wanted, selection, hint, tags, origin, revision })
     }
 
     fn unknown(&self, name: &ImageName, names: &[String], package_exists: bool) -> ResolveError {

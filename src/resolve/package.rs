@@ -34,11 +34,7 @@ struct Mention {
 impl Packaged {
     /// How the image is to be made, and what its configuration mentions of the store. `origin` is the package's
     /// attribute.
-    pub(super) fn read(
-        self,
-        origin: &str,
-        store: &StoreDir,
-    ) -> Result<(Package, Vec<Wanted>), ResolveError> {
+    pub(super) fn read(self, origin: &str, store: &StoreDir) -> Result<(Package, Vec<Wanted>), ResolveError> {
         let bad = |problem: String| ResolveError::Package(format!("{origin}: {problem}"));
         let platform = platform(&self.system).ok_or_else(|| {
             bad(format!("a package for {} cannot run in a container of Linux", self.system))
@@ -63,7 +59,8 @@ impl Packaged {
                 )));
             }
             if mention.path {
-                mentioned.push(Wanted { buildable: Buildable::Path(path.clone()), expected: Some(path.clone()) });
+                mentioned
+                    .push(Wanted { buildable: Buildable::Path(path.clone()), expected: Some(path.clone()) });
             }
             let output = |output| Buildable::Output { derivation: path.clone(), output };
             mentioned.extend(
@@ -105,7 +102,12 @@ mod tests {
         let none = serde_json::json!({});
         for (system, config, mentions, expected) in [
             ("x86_64-darwin", None, &none, "path:/f#a: a package for x86_64-darwin cannot run"),
-            ("x86_64-linux", Some("7"), &none, "path:/f#a.imageConfig cannot be used: it is a number, not a set"),
+            (
+                "x86_64-linux",
+                Some("7"),
+                &none,
+                "path:/f#a.imageConfig cannot be used: it is a number, not a set",
+            ),
             (
                 "x86_64-linux",
                 Some("{}"),

@@ -3,6 +3,7 @@
 mod formats;
 mod hostile;
 mod layouts;
+mod packages;
 mod places;
 mod properties;
 mod streamed;

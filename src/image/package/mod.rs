@@ -18,7 +18,10 @@ mod settings;
 pub use platform::platform;
 pub use settings::{Empty, Settings, SettingsError};
 
-use super::{Image, ImageBlob, ImageError, Options, Reader, computed, limits::LimitExceeded, measure::in_parallel, store_file::follow};
+use super::{
+    Image, ImageBlob, ImageError, Options, Reader, computed, limits::LimitExceeded, measure::in_parallel,
+    store_file::follow,
+};
 use crate::{
     layer::{Contents, Owner, StorePaths, Style, Writer},
     nix::StorePath,

@@ -99,7 +99,9 @@ impl<'r> Root<'r> {
             let name = at.into_os_string().into_encoded_bytes();
             match node {
                 Node::Folder(mode) => Item::new(name, What::Folder).with_mode(mode),
-                Node::Link(target) => Item::new(name, What::Link(target.into_os_string().into_encoded_bytes())),
+                Node::Link(target) => {
+                    Item::new(name, What::Link(target.into_os_string().into_encoded_bytes()))
+                }
                 Node::File(text) => Item::new(name, What::Inline(text.into())),
             }
         };
@@ -159,7 +161,9 @@ impl<'r> Root<'r> {
         match self.nodes.get(file) {
             None => drop(self.nodes.insert(file.into(), node)),
             Some(own) if *own == node => {}
-            Some(own) => tracing::info!(?own, "a package has its own {file:?}, which takes the place of ours"),
+            Some(own) => {
+                tracing::info!(?own, "a package has its own {file:?}, which takes the place of ours")
+            }
         }
         Ok(())
     }
@@ -189,7 +193,8 @@ pub(super) fn programs(reader: &Reader, package: &Path) -> Vec<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     let is_program = |path: &PathBuf| {
         let found = follow(&reader.store, path, reader.limits.max_links).ok().flatten();
-        found.is_some_and(|found| found.metadata.is_file() && found.metadata.permissions().mode() & 0o111 != 0)
+        found
+            .is_some_and(|found| found.metadata.is_file() && found.metadata.permissions().mode() & 0o111 != 0)
     };
     let itself = package.to_owned();
     if is_program(&itself) {

@@ -227,7 +227,10 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_named_with_what_would_be() {
         for (value, expected) in [
-            (json!([]), "it is a list, not a set of fields; accepted are Entrypoint (a list of strings), Cmd"),
+            (
+                json!([]),
+                "it is a list, not a set of fields; accepted are Entrypoint (a list of strings), Cmd",
+            ),
             (json!({ "Entrypont": [] }), "it has the unknown field \"Entrypont\"; accepted are Entrypoint"),
             (json!({ "entrypoint": [] }), "unknown field \"entrypoint\""),
             (json!({ "Healthcheck": {} }), "unknown field \"Healthcheck\""),

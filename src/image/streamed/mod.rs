@@ -154,7 +154,8 @@ pub(super) fn read(reader: &Reader, found: Found, options: &Options) -> Result<I
     let made = computed::commit(reader, made)?;
     for ((blob, paths), mentioned) in made.into_iter().zip(&paths).zip(&conf.store_layers) {
         let descriptor = computed::descriptor(&blob, paths.iter().map(PathBuf::as_path), options);
-        layers.push(Layer { descriptor, mention: Mention { diff_id: blob.digest, paths: mentioned.clone() } });
+        layers
+            .push(Layer { descriptor, mention: Mention { diff_id: blob.digest, paths: mentioned.clone() } });
         blobs.push(blob);
     }
     if let (Some(blob), Some(folder)) = (customisation, &conf.customisation_layer) {
