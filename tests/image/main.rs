@@ -3,7 +3,10 @@
 mod formats;
 mod hostile;
 mod layouts;
+mod nix2container;
 mod places;
 mod properties;
+#[path = "../reference/mod.rs"]
+mod reference;
 mod streamed;
 mod support;
