@@ -1,4 +1,4 @@
-//! Layers that are computed while they are sent. They are made once, for their digest and their entry list.
+//! Layers that are computed from store paths, for whichever format they are.
 
 use super::{ImageBlob, ImageError, Options, Reader};
 use crate::{
@@ -8,16 +8,14 @@ use crate::{
 };
 use std::{io, path::Path};
 
-/// A layer, and its entry list if there was none.
-pub(super) type Made = (ImageBlob, Option<Finished>);
-
-/// Makes one layer of the image at `of`, with its entry list if there is none.
+/// Makes a layer of the image that is described in the file `of`: hashes it and writes its entry list, unless there is one
+/// already. A new list has to be committed to [`Reader::lists`], by the name that is in the blob's source.
 pub(super) fn compute(
     reader: &Reader,
     of: &Path,
     style: &Style,
     contents: &dyn Contents,
-) -> Result<Made, ImageError> {
+) -> Result<(ImageBlob, Option<Finished>), ImageError> {
     let failed = |error: LayerError| match error {
         LayerError::Io { path, source } => ImageError::Io { path, source },
         LayerError::Changed { ref path } => {
@@ -43,10 +41,12 @@ pub(super) fn compute(
     Ok((blob(made.digest, made.size), Some(made.list.finish())))
 }
 
-/// Makes the entry lists of an image durable; the layers.
-pub(super) fn commit(reader: &Reader, made: Vec<Made>) -> Result<Vec<ImageBlob>, ImageError> {
-    let mut blobs = Vec::with_capacity(made.len());
-    let mut lists = Vec::new();
+/// Makes the entry lists durable that [`compute`] has written for these blobs.
+pub(super) fn commit(
+    reader: &Reader,
+    made: Vec<(ImageBlob, Option<Finished>)>,
+) -> Result<Vec<ImageBlob>, ImageError> {
+    let (mut blobs, mut lists) = (Vec::new(), Vec::new());
     for (blob, list) in made {
         if let (Source::Virtual { list: name }, Some(list)) = (&blob.source, list) {
             lists.push((*name, list));
@@ -57,25 +57,31 @@ pub(super) fn commit(reader: &Reader, made: Vec<Made>) -> Result<Vec<ImageBlob>,
     Ok(blobs)
 }
 
-/// The descriptor of a layer that has these store paths and nothing else of the store.
+/// The descriptor of a layer that has these store paths.
 pub(super) fn descriptor<'p>(
     blob: &ImageBlob,
     paths: impl IntoIterator<Item = &'p Path>,
     options: &Options,
 ) -> Descriptor {
     let mut descriptor = Descriptor::new(media_type::OCI_LAYER_TAR, blob.digest, blob.size);
-    if options.nix_snapshotter {
-        annotate(&mut descriptor, paths);
-    }
+    annotate(&mut descriptor, paths, options);
     descriptor
 }
 
-/// Tells nix-snapshotter which store paths it is to mount over a layer: it has the node's Nix realise and root them
-/// (nix-snapshotter, `pkg/nix2container/generate.go`). Other clients do not look at annotations of layers.
+/// Tells nix-snapshotter, if so wanted, which store paths it is to mount over a layer, in which they are as in the store: it
+/// has the node's Nix realise and root them (nix-snapshotter, `pkg/nix2container/generate.go`). Other clients do not look
+/// at annotations of layers.
 ///
-/// A layer without store paths is marked too: it is unpacked on top of others, and else nix-snapshotter would mount their
-/// store paths, read-only, while that is done.
-fn annotate<'p>(descriptor: &mut Descriptor, paths: impl IntoIterator<Item = &'p Path>) {
+/// A layer without store paths is marked too. It is unpacked on top of others, and nix-snapshotter would mount their store
+/// paths, read-only, while that is done.
+pub(super) fn annotate<'p>(
+    descriptor: &mut Descriptor,
+    paths: impl IntoIterator<Item = &'p Path>,
+    options: &Options,
+) {
+    if !options.nix_snapshotter {
+        return;
+    }
     descriptor.annotations.insert("containerd.io/snapshot/nix-layer".into(), "true".into());
     for (n, path) in paths.into_iter().enumerate() {
         let key = format!("containerd.io/snapshot/nix-store-path.{n}");

@@ -9,9 +9,9 @@
 
 use super::{
     Image, ImageError, Options, config::Config, contents::Contents, convert::tag_of, limits::LimitExceeded,
-    measure::Encoding, parts::Part,
+    parts::Part,
 };
-use crate::oci::{Descriptor, Digest, media_type};
+use crate::oci::{Descriptor, Digest};
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -89,14 +89,9 @@ pub(super) fn load(contents: &mut Contents<'_>) -> Result<Loaded, ImageError> {
     config.check(&checked).map_err(|problem| contents.invalid(problem))?;
     let mut described = Vec::new();
     for ((name, part), diff_id) in layers.iter().zip(&parts).zip(config.diff_ids) {
-        let layer_type = match part.measured.encoding {
-            Encoding::Tar => media_type::OCI_LAYER_TAR,
-            Encoding::Gzip => media_type::OCI_LAYER_GZIP,
-            Encoding::Zstd => media_type::OCI_LAYER_ZSTD,
-            Encoding::Other => {
-                return Err(contents.invalid(format!("layer {name:?} is not a tar archive")));
-            }
-        };
+        let layer_type = part.measured.encoding.layer_type();
+        let layer_type =
+            layer_type.ok_or_else(|| contents.invalid(format!("layer {name:?} is not a tar archive")))?;
         let descriptor = Descriptor::new(layer_type, part.measured.digest, part.measured.size);
         described.push((name.clone(), descriptor, diff_id));
     }

@@ -14,7 +14,8 @@ pub enum ImageError {
     #[error(
         "{path:?} is not a container image: it is {found}. Understood are archives as docker-archive \
          (nixpkgs dockerTools, docker save) or oci-archive, plain or compressed with gzip, zstd or xz; \
-         OCI layout folders; streamed images (nixpkgs streamLayeredImage, flakeforge); and folders of these"
+         OCI layout folders; streamed images (nixpkgs streamLayeredImage, flakeforge); nix2container's images; \
+         and folders of these"
     )]
     Unrecognised {
         /// The file or folder.

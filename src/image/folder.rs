@@ -1,7 +1,7 @@
 //! From a store path and a selection to the one file or layout folder that is the image.
 
 use super::{
-    ImageError, Reader, Selection,
+    ImageError, Reader, Selection, nix2container,
     recognise::{self, HEAD},
     store_file::{Found, StoreFile, follow, kind_of},
     streamed,
@@ -22,7 +22,7 @@ const MAX_ENTRIES: usize = 10_000;
 /// What an image is read from.
 #[derive(Debug)]
 pub(super) enum Located {
-    /// An archive, or the script or configuration of a streamed image.
+    /// An archive, the script or configuration of a streamed image, or nix2container's description of one.
     File(StoreFile),
     /// The folder of an OCI layout.
     Layout(PathBuf),
@@ -151,7 +151,9 @@ fn looks_like_image(reader: &Reader, found: &Found) -> bool {
     let again = Found { path: found.path.clone(), metadata: found.metadata.clone() };
     let Ok(file) = StoreFile::open(&reader.store, again) else { return false };
     let archive = file.head(HEAD).is_ok_and(|head| recognise::format(&head).is_some());
-    archive || streamed::recognise(reader, &file).is_ok_and(|found| found.is_some())
+    archive
+        || streamed::recognise(reader, &file).is_ok_and(|found| found.is_some())
+        || nix2container::recognise(reader, &file).is_ok_and(|found| found.is_some())
 }
 
 fn describe(folder: &Path) -> String {

@@ -11,7 +11,7 @@ use crate::{
         Cache, CacheError,
         cache::{CacheWriter, Finished},
     },
-    oci::{Digest, DigestWriter},
+    oci::{Digest, DigestWriter, media_type},
 };
 use std::{
     io::{self, Cursor, Read, Write},
@@ -33,6 +33,18 @@ pub(super) enum Encoding {
     Zstd,
     /// Neither of them: no layer, but perhaps an artifact's blob.
     Other,
+}
+
+impl Encoding {
+    /// The media type of a layer that is encoded like this.
+    pub(super) fn layer_type(self) -> Option<&'static str> {
+        match self {
+            Self::Tar => Some(media_type::OCI_LAYER_TAR),
+            Self::Gzip => Some(media_type::OCI_LAYER_GZIP),
+            Self::Zstd => Some(media_type::OCI_LAYER_ZSTD),
+            Self::Other => None,
+        }
+    }
 }
 
 /// A blob whose bytes have been seen.

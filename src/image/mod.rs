@@ -3,7 +3,8 @@
 //! ```text
 //! store path ─ folder ─▶ archive file  ─ archive ─▶ contents ─ docker_archive ─▶ Image
 //!                   ├──▶ layout folder ───────────▶ (by name) ─ oci_layout ────▶
-//!                   └──▶ script or JSON ── streamed ─▶ store paths ─ layer ────▶
+//!                   ├──▶ script or JSON ── streamed ─▶ store paths ─ computed ─▶
+//!                   └──▶ JSON ── nix2container ──────▶ (or files)
 //! ```
 //! Everything here blocks and works on bytes that nobody vouches for: whatever they are, the outcome is an image
 //! whose digests have been computed or an [`ImageError`], and nothing stays behind in the cache.
@@ -20,6 +21,7 @@ mod folder;
 mod json;
 mod limits;
 mod measure;
+mod nix2container;
 mod oci_layout;
 mod options;
 mod package;
@@ -125,8 +127,8 @@ pub struct Reader {
 /// Which image of a store path is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Selection {
-    /// The only one: the path is an archive, a streamed image, an OCI layout folder, or a folder with exactly one of
-    /// these.
+    /// The only one: the path is an archive, a streamed image or nix2container's, an OCI layout folder, or a folder with
+    /// exactly one of these.
     Only,
     /// The one of this name in a folder, with or without a suffix such as `.tar.gz`.
     Member(String),
@@ -210,7 +212,7 @@ pub fn recreate(
         // The blobs of a layout folder are served from the store.
         let Located::File(mut file) = folder::locate(reader, object, select)? else { return Err(changed()) };
         if format_of(&file).is_err() {
-            // Of a streamed image only layers of its base can be in the cache.
+            // Of a streamed image only layers of its base can be in the cache; of nix2container's nothing is.
             let found = streamed::recognise(reader, &file)?.ok_or_else(changed)?;
             file = streamed::base(reader, &found)?.ok_or_else(changed)?;
         }
@@ -224,10 +226,15 @@ pub fn recreate(
 
 fn read_file(reader: &Reader, file: StoreFile, options: &Options) -> Result<Image, ImageError> {
     match format_of(&file) {
-        Err(error @ ImageError::Unrecognised { .. }) => match streamed::recognise(reader, &file)? {
-            Some(found) => streamed::read(reader, found, options),
-            None => Err(error),
-        },
+        Err(error @ ImageError::Unrecognised { .. }) => {
+            if let Some(found) = streamed::recognise(reader, &file)? {
+                return streamed::read(reader, found, options);
+            }
+            match nix2container::recognise(reader, &file)? {
+                Some(found) => nix2container::read(reader, found, options),
+                None => Err(error),
+            }
+        }
         Err(error) => Err(error),
         Ok(_) => read_archive(reader, file, options),
     }

@@ -1,6 +1,6 @@
 //! Files in the store, found without ever leaving it.
 
-use super::ImageError;
+use super::{ImageError, Reader};
 use crate::{
     blob::Fingerprint,
     nix::{StoreDir, StorePath},
@@ -146,6 +146,41 @@ impl StoreFile {
             Ok(_) => Ok(head),
             Err(error) => Err(ImageError::reading(&self.path, "its beginning", error)),
         }
+    }
+}
+
+/// Opens a file of the store by the path that `wanted_by`, in the file `of`, names.
+pub(super) fn open_named(
+    reader: &Reader,
+    path: &Path,
+    (of, wanted_by): (&Path, &str),
+) -> Result<StoreFile, ImageError> {
+    let found = follow(&reader.store, path, reader.limits.max_links)?;
+    let found = found.ok_or_else(|| ImageError::Incomplete {
+        path: of.into(),
+        member: path.display().to_string(),
+        wanted_by: wanted_by.into(),
+    })?;
+    StoreFile::open(&reader.store, found)
+}
+
+/// The path of a store object that `wanted_by`, in the file `of`, names. Nothing but a store path is accepted, so nothing
+/// else is ever opened.
+pub(super) fn store_path(
+    reader: &Reader,
+    text: &str,
+    (of, wanted_by): (&Path, &str),
+) -> Result<PathBuf, ImageError> {
+    let store_path = reader.store.parse(text).map_err(|error| {
+        ImageError::invalid(of, format!("its {wanted_by} name what cannot be served: {error}"))
+    })?;
+    let path = reader.store.join(&store_path);
+    match path.symlink_metadata() {
+        Ok(_) => Ok(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(ImageError::Incomplete { path: of.into(), member: text.into(), wanted_by: wanted_by.into() })
+        }
+        Err(source) => Err(ImageError::Io { path, source }),
     }
 }
 

@@ -3,7 +3,11 @@
 mod formats;
 mod hostile;
 mod layouts;
+mod nix2container;
+mod packages;
 mod places;
 mod properties;
+#[path = "../reference/mod.rs"]
+mod reference;
 mod streamed;
 mod support;

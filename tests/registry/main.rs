@@ -16,6 +16,7 @@ mod flakes;
 mod freshness;
 mod limits;
 mod nothing_is_executed;
+mod packages;
 mod pulling;
 mod restarting;
 mod secrets;

@@ -57,6 +57,7 @@ fn a_cold_pull_a_failed_build_and_a_restart_execute_nothing() {
     let trace = Trace::of(&registry);
     registry.pull("packages/hello", "latest");
     registry.pull("packages/hello-xz", "latest");
+    registry.pull("packages/greet", "latest");
     assert_eq!(registry.manifest("packages/failing", "latest").status, 422);
     assert_eq!(registry.get("/readyz").status, 200);
     registry.stop();

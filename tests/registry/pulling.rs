@@ -42,7 +42,7 @@ fn a_name_that_leads_to_no_image_is_a_clear_error_and_never_a_build() {
     let registry = Registry::start(&flake, &[]);
     for (name, status, code, part) in [
         ("packages/helo", 404, "NAME_UNKNOWN", "near misses: hello"),
-        ("packages/no-image", 404, "NAME_UNKNOWN", "it has no attribute image"),
+        ("packages/sets", 404, "NAME_UNKNOWN", "it has no attribute image and is no derivation"),
         ("applications/hello/web", 404, "NAME_UNKNOWN", "it has no attribute containers"),
         ("library/hello", 400, "NAME_INVALID", "packages/<attribute>"),
         ("packages/not-a-derivation", 404, "NAME_UNKNOWN", "image"),

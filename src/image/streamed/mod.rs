@@ -7,14 +7,15 @@ mod script;
 mod time;
 
 use super::{
-    Image, ImageBlob, ImageError, Options, Reader, computed,
+    Image, ImageBlob, ImageError, Options, Reader,
+    computed::{self, commit, compute},
     contents::Contents,
     convert, docker_archive,
     json::Json,
     limits::LimitExceeded,
     measure::{Encoding, in_parallel},
     recognise,
-    store_file::{StoreFile, follow},
+    store_file::{StoreFile, open_named, store_path},
 };
 use crate::{
     layer::StorePaths,
@@ -24,7 +25,6 @@ use conf::Conf;
 use config::Mention;
 use std::{
     collections::HashSet,
-    io,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -46,7 +46,7 @@ pub(super) fn recognise(reader: &Reader, file: &StoreFile) -> Result<Option<Foun
             let (configurations, program) = script::names(&reader.store, &wrapper);
             let [path] = &configurations[..] else { return Ok(None) };
             let program = match program {
-                Some(program) => match open(reader, &program, (&file.path, "the script"))? {
+                Some(program) => match open_named(reader, &program, (&file.path, "the script"))? {
                     file if file.size <= script::MAX_SCRIPT => {
                         text(&file)?.map(|text| script::Program::read(&text))
                     }
@@ -70,7 +70,7 @@ fn configuration(
     script: &Path,
     program: Option<script::Program>,
 ) -> Result<Option<Found>, ImageError> {
-    let file = open(reader, path, (script, "the script"))?;
+    let file = open_named(reader, path, (script, "the script"))?;
     let limit = reader.limits.max_config_bytes;
     if file.size > limit {
         let what = "the configuration".into();
@@ -85,21 +85,12 @@ fn configuration(
     Ok(Some(Found { file, json, program }))
 }
 
-/// Opens a file of the store that `wanted_by`, in the file `of`, names.
-fn open(reader: &Reader, path: &Path, (of, wanted_by): (&Path, &str)) -> Result<StoreFile, ImageError> {
-    let found = follow(&reader.store, path, reader.limits.max_links)?;
-    let found = found.ok_or_else(|| ImageError::Incomplete {
-        path: of.into(),
-        member: path.display().to_string(),
-        wanted_by: wanted_by.into(),
-    })?;
-    StoreFile::open(&reader.store, found)
-}
-
 /// The archive whose layers come first, if there is one.
 pub(super) fn base(reader: &Reader, found: &Found) -> Result<Option<StoreFile>, ImageError> {
     let archive = found.json.get("from_image").and_then(Json::string);
-    archive.map(|archive| open(reader, Path::new(archive), (&found.file.path, "\"from_image\""))).transpose()
+    archive
+        .map(|archive| open_named(reader, Path::new(archive), (&found.file.path, "\"from_image\"")))
+        .transpose()
 }
 
 /// A layer, and how it is mentioned.
@@ -149,9 +140,9 @@ pub(super) fn read(reader: &Reader, found: Found, options: &Options) -> Result<I
     };
     let made = in_parallel(&paths, reader.threads, |paths| {
         let contents = StorePaths { paths, root_mode: conf.root_mode };
-        computed::compute(reader, &file.path, &conf.style, &contents)
+        compute(reader, &file.path, &conf.style, &contents)
     })?;
-    let made = computed::commit(reader, made)?;
+    let made = commit(reader, made)?;
     for ((blob, paths), mentioned) in made.into_iter().zip(&paths).zip(&conf.store_layers) {
         let descriptor = computed::descriptor(&blob, paths.iter().map(PathBuf::as_path), options);
         layers
@@ -176,31 +167,14 @@ pub(super) fn read(reader: &Reader, found: Found, options: &Options) -> Result<I
     Ok(Image::of_layers(config.into(), descriptors, blobs, tags.collect()))
 }
 
-/// The layers' paths in the store. Nothing but store paths is accepted, so nothing else is ever opened.
+/// The layers' paths in the store.
 fn store_paths(reader: &Reader, file: &StoreFile, conf: &Conf) -> Result<Vec<Vec<PathBuf>>, ImageError> {
     let limit = reader.limits.max_members;
     if conf.store_layers.iter().map(Vec::len).sum::<usize>() > limit {
         let exceeded = LimitExceeded::Count { what: "store paths", limit };
         return Err(ImageError::LimitExceeded { path: file.path.clone(), exceeded });
     }
-    let path = |text: &String| {
-        let store_path = reader.store.parse(text).map_err(|error| {
-            ImageError::invalid(
-                &file.path,
-                format!("its \"store_layers\" name what cannot be served: {error}"),
-            )
-        })?;
-        let path = reader.store.join(&store_path);
-        match path.symlink_metadata() {
-            Ok(_) => Ok(path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ImageError::Incomplete {
-                path: file.path.clone(),
-                member: text.clone(),
-                wanted_by: "\"store_layers\"".into(),
-            }),
-            Err(source) => Err(ImageError::Io { path, source }),
-        }
-    };
+    let path = |text: &String| store_path(reader, text, (&file.path, "\"store_layers\""));
     conf.store_layers.iter().map(|layer| layer.iter().map(path).collect()).collect()
 }
 
@@ -208,13 +182,13 @@ fn store_paths(reader: &Reader, file: &StoreFile, conf: &Conf) -> Result<Vec<Vec
 fn customisation(reader: &Reader, conf: &StoreFile, folder: &str) -> Result<ImageBlob, ImageError> {
     const WANTED_BY: &str = "\"customisation_layer\"";
     let folder = Path::new(folder);
-    let checksum = open(reader, &folder.join("checksum"), (&conf.path, WANTED_BY))?;
+    let checksum = open_named(reader, &folder.join("checksum"), (&conf.path, WANTED_BY))?;
     let stated = String::from_utf8_lossy(&checksum.head(256)?).trim().to_owned();
     let invalid = |problem: String| ImageError::invalid(&conf.path, problem);
     let stated = Digest::from_hex(&stated).ok_or_else(|| {
         invalid(format!("{:?} has {stated:?}, which is no SHA-256 in hexadecimal digits", checksum.path))
     })?;
-    let layer = open(reader, &folder.join("layer.tar"), (&conf.path, WANTED_BY))?;
+    let layer = open_named(reader, &folder.join("layer.tar"), (&conf.path, WANTED_BY))?;
     let mut contents = Contents::of_folder(reader, folder);
     let parts = contents.measure(&["layer.tar".to_owned()], WANTED_BY)?;
     if parts.iter().any(|part| part.measured.encoding != Encoding::Tar) {

@@ -55,6 +55,16 @@ fn containerd_runs_an_image_of_every_format() {
 }
 
 #[test]
+fn containerd_runs_packages_without_an_image() {
+    scenarios::packages_without_an_image_run(&Containerd::start());
+}
+
+#[test]
+fn containerd_fetches_only_the_layers_of_a_package_that_changed() {
+    scenarios::only_changed_layers_of_a_package_are_fetched_again(&Containerd::start());
+}
+
+#[test]
 fn containerd_runs_a_container_of_an_application() {
     scenarios::a_container_of_an_application_runs(&Containerd::start());
 }

@@ -65,6 +65,16 @@ fn docker_runs_an_image_of_every_format() {
 }
 
 #[test]
+fn docker_runs_packages_without_an_image() {
+    scenarios::packages_without_an_image_run(&Docker::start());
+}
+
+#[test]
+fn docker_fetches_only_the_layers_of_a_package_that_changed() {
+    scenarios::only_changed_layers_of_a_package_are_fetched_again(&Docker::start());
+}
+
+#[test]
 fn docker_runs_a_container_of_an_application() {
     scenarios::a_container_of_an_application_runs(&Docker::start());
 }

@@ -61,6 +61,16 @@ fn podman_runs_an_image_of_every_format() {
 }
 
 #[test]
+fn podman_runs_packages_without_an_image() {
+    scenarios::packages_without_an_image_run(&Podman::new());
+}
+
+#[test]
+fn podman_fetches_only_the_layers_of_a_package_that_changed() {
+    scenarios::only_changed_layers_of_a_package_are_fetched_again(&Podman::new());
+}
+
+#[test]
 fn podman_runs_a_container_of_an_application() {
     scenarios::a_container_of_an_application_runs(&Podman::new());
 }

@@ -1,7 +1,7 @@
 //! What every client must be able to do.
 
 use super::{Client, proxy::Proxy};
-use crate::support::{Flake, Registry};
+use crate::support::{Flake, Registry, eventually, layers};
 use serde_json::Value;
 
 const GREETING: &str = "Hello from forge-registry";
@@ -31,6 +31,54 @@ pub fn an_image_of_every_format_runs(client: &dyn Client) {
         let printed = pull_and_run(client, &format!("{}/{name}:latest", registry.address), &[]);
         assert!(printed.contains(prints), "{name}: {printed}");
     }
+}
+
+pub fn packages_without_an_image_run(client: &dyn Client) {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[("NIX_SNAPSHOTTER", "1"), ("TAG_TTL", "1h")]);
+    for (name, prints) in [
+        ("greet", "Hello, world from greet"),
+        ("count-words", "2"),
+        ("outputs", "42 from the output lib"),
+        ("fetch", "-----BEGIN CERTIFICATE-----"),
+        ("no-image", "Hello from the package no-image"),
+        // With what the flake states of it: the variables, the user, the folder, and a package that these mention.
+        ("configured", "Hello from 65534 in /var/lib/configured: -----BEGIN CERTIFICATE-----"),
+    ] {
+        let printed = pull_and_run(client, &format!("{}/packages/{name}:latest", registry.address), &[]);
+        assert!(printed.contains(prints), "{name}: {printed}");
+        registry.kill();
+        registry.run();
+    }
+    // By a link in /bin.
+    let image = format!("{}/packages/greet:latest", registry.address);
+    let printed = pull_and_run(client, &image, &["/bin/greet-loudly"]);
+    assert!(printed.contains("HELLO, WORLD FROM GREET"), "{printed}");
+}
+
+pub fn only_changed_layers_of_a_package_are_fetched_again(client: &dyn Client) {
+    let flake = Flake::new("");
+    let settings = [("TAG_TTL", "0"), ("TAG_STALE", "0"), ("LAYER_STRATEGY", "nixpkgs")];
+    let mut registry = Registry::start(&flake, &settings);
+    let layers = |registry: &Registry| layers(&registry.manifest("packages/greet", "latest"));
+    let image = format!("{}/packages/greet:latest", registry.address);
+    client.pull(&image).expect();
+    let before = layers(&registry);
+    // Another nonce: everything is built anew, but for busybox.
+    flake.write("");
+    eventually("the change is seen", || layers(&registry) != before);
+    client.pull(&image).expect();
+    let after = layers(&registry);
+    let printed = client.run(&image, &[]).expect().to_owned();
+    assert!(printed.contains("Hello, world from greet"), "{printed}");
+    registry.stop();
+    let fetched = |layer: &String| {
+        let line = format!("reference=\"{layer}\"");
+        requests(&registry, &["method=GET", &line, "status=200"])
+    };
+    let same: Vec<&String> = after.iter().filter(|layer| before.contains(layer)).collect();
+    assert_eq!((before.len(), after.len(), same.len()), (4, 4, 1));
+    assert!(before.iter().chain(&after).all(|layer| fetched(layer) == 1), "{}", registry.log());
 }
 
 pub fn a_container_of_an_application_runs(client: &dyn Client) {

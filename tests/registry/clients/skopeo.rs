@@ -63,6 +63,16 @@ fn skopeo_copies_an_image_of_every_format_that_then_runs() {
 }
 
 #[test]
+fn skopeo_copies_packages_without_an_image_that_then_run() {
+    scenarios::packages_without_an_image_run(&Skopeo::new());
+}
+
+#[test]
+fn skopeo_fetches_only_the_layers_of_a_package_that_changed() {
+    scenarios::only_changed_layers_of_a_package_are_fetched_again(&Skopeo::new());
+}
+
+#[test]
 fn skopeo_copies_a_container_of_an_application_that_then_runs() {
     scenarios::a_container_of_an_application_runs(&Skopeo::new());
 }
