@@ -3,11 +3,14 @@
 mod build;
 mod check;
 mod open_files;
+mod progress;
 mod serve;
+mod terminal;
 
 pub use build::build;
 pub use check::check;
 pub use serve::serve;
+pub use terminal::Terminal;
 
 use forge_registry::{
     config::Config,

@@ -22,6 +22,7 @@ mod measure;
 mod oci_layout;
 mod options;
 mod parts;
+mod progress;
 mod recognise;
 mod store_file;
 mod streamed;
@@ -30,6 +31,7 @@ mod tar_walk;
 pub use error::ImageError;
 pub use limits::{LimitExceeded, Limits};
 pub use options::{LayerCompression, Options};
+pub use progress::ReadProgress;
 
 use crate::{
     blob::{Cache, Source},
@@ -114,6 +116,8 @@ pub struct Reader {
     pub limits: Limits,
     /// Threads that hash at once, for one image.
     pub threads: NonZeroUsize,
+    /// Told of all that is read; one for each image, if anybody looks at it.
+    pub progress: Arc<ReadProgress>,
 }
 
 /// Which image of a store path is meant.

@@ -1,6 +1,6 @@
 //! nix-daemon: realising derivations, path queries and roots over its Unix socket (the worker protocol).
 
-use super::{BuildLog, StoreDir, StorePath, clean_message};
+use super::{BuildLog, BuildProgress, StoreDir, StorePath, clean_message};
 use nix_daemon::{
     BuildMode, BuildResult, BuildResultStatus, ClientSettings, Progress, Store, Verbosity, nix::DaemonStore,
 };
@@ -161,7 +161,7 @@ impl NixDaemon {
     }
 
     /// Realises one output or path: builds or substitutes it and what it needs, unless it is there already.
-    pub async fn realise(&self, what: &Buildable) -> Result<Realised, BuildError> {
+    pub async fn realise(&self, what: &Buildable, progress: &BuildProgress) -> Result<Realised, BuildError> {
         let mut connection = self.connect().await?;
         let options = ClientSettings {
             verbosity: Verbosity::Info,
@@ -172,14 +172,14 @@ impl NixDaemon {
         self.bounded(connection.set_options(options).result()).await?;
         match what {
             Buildable::Output { derivation, output } => self
-                .build_output(&mut connection, derivation, output)
+                .build_output(&mut connection, derivation, output, progress)
                 .await
                 .map(|path| Realised { path, _temporary_roots: connection }),
             Buildable::Path(path) => {
                 let full = self.store.print(path);
                 self.bounded(connection.add_temp_root(&full).result()).await?;
                 let mut log = BuildLog::default();
-                match self.follow(&mut log, connection.ensure_path(&full)).await {
+                match self.follow(&mut log, progress, connection.ensure_path(&full)).await {
                     Ok(()) => Ok(Realised { path: path.clone(), _temporary_roots: connection }),
                     Err(Stopped::Daemon(DaemonError::Nix(reason))) => {
                         tracing::debug!(%path, reason, "not in the store, and no substituter has it");
@@ -196,6 +196,7 @@ impl NixDaemon {
         connection: &mut Connection,
         derivation: &StorePath,
         output: &str,
+        progress: &BuildProgress,
     ) -> Result<StorePath, BuildError> {
         let drv = self.store.print(derivation);
         // Protects the derivation while it is being built.
@@ -203,7 +204,7 @@ impl NixDaemon {
         let wanted = format!("{drv}!{output}");
         let mut log = BuildLog::default();
         let built = self
-            .follow(&mut log, connection.build_paths_with_results([&wanted], BuildMode::Normal))
+            .follow(&mut log, progress, connection.build_paths_with_results([&wanted], BuildMode::Normal))
             .await
             .map_err(|stopped| self.stopped(stopped, std::mem::take(&mut log)))
             .and_then(|results| self.check_results(results, log));
@@ -250,18 +251,22 @@ impl NixDaemon {
     async fn follow<T: Send>(
         &self,
         log: &mut BuildLog,
-        mut progress: impl Progress<T = T, Error = nix_daemon::Error>,
+        progress: &BuildProgress,
+        mut call: impl Progress<T = T, Error = nix_daemon::Error>,
     ) -> Result<T, Stopped> {
         loop {
             let deadline = log.last_step() + self.build.timeout + TIMEOUT_MARGIN;
-            match tokio::time::timeout_at(deadline.into(), progress.next()).await {
+            match tokio::time::timeout_at(deadline.into(), call.next()).await {
                 Err(_) => return Err(Stopped::TimedOut),
                 Ok(Err(error)) => return Err(Stopped::Daemon(self.error(error))),
-                Ok(Ok(Some(message))) => log.record(message),
+                Ok(Ok(Some(message))) => {
+                    progress.record(&message);
+                    log.record(message);
+                }
                 Ok(Ok(None)) => break,
             }
         }
-        self.bounded(progress.result()).await.map_err(Stopped::Daemon)
+        self.bounded(call.result()).await.map_err(Stopped::Daemon)
     }
 
     fn stopped(&self, stopped: Stopped, log: BuildLog) -> BuildError {

@@ -2,7 +2,7 @@
 //! blob cache has evicted the layer. Then it is made again, or it is a clean 404; never other bytes.
 
 use super::{
-    Registry, RegistryError, Result,
+    Registry, RegistryError, Result, Step, Task,
     images::{blocking, document, landed},
     tags,
 };
@@ -200,12 +200,16 @@ impl Registry {
         if let Some(Location { size, .. }) = evicted
             && realised.path == row.object
         {
+            let progress = Arc::new(image::ReadProgress::default());
+            let step = Step::queue(Task::Reading(progress.clone()));
             let _place = self.readings.acquire().await.map_err(RegistryError::internal)?;
-            let (this, digest) = (self.clone(), *digest);
+            step.begin();
+            let reader = image::Reader { progress, ..self.reader.clone() };
+            let digest = *digest;
             let made = row.clone();
             let again = blocking(move || {
                 let (object, selection, options) = (&made.object, &made.selection, &made.options);
-                match image::recreate(&this.reader, object, selection, options, digest, size) {
+                match image::recreate(&reader, object, selection, options, digest, size) {
                     Err(image::ImageError::Changed { .. }) => Ok(false),
                     result => Ok(result.map(|()| true)?),
                 }

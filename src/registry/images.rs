@@ -1,10 +1,10 @@
 //! From a derivation to an image in the index: realise, recognise, root, write down.
 
-use super::{Flight, Registry, RegistryError, Result, used_now};
+use super::{Flight, Registry, RegistryError, Result, Step, Task, used_now};
 use crate::{
-    image::{self, Image, Options, Selection},
+    image::{self, Image, Options, ReadProgress, Reader, Selection},
     index::{ImageId, ImageRow, IndexError, Location},
-    nix::{BuildError, Buildable, Realised, StorePath},
+    nix::{BuildError, BuildProgress, Buildable, Realised, StorePath},
     oci::{Digest, Document},
     resolve::Resolution,
 };
@@ -67,6 +67,8 @@ impl Registry {
     ) -> Result<Arc<Realised>> {
         let (this, what, expected) = (self.clone(), what.clone(), expected.cloned());
         let flight = self.building.join(what.clone(), || async move {
+            let progress = Arc::new(BuildProgress::default());
+            let step = Step::queue(Task::Building(progress.clone()));
             // What is there already need not queue behind builds.
             let there = match &expected {
                 Some(path) => this.daemon.is_valid(path).await?,
@@ -76,14 +78,17 @@ impl Registry {
                 true => None,
                 false => Some(this.builds.enter().await.map_err(|_full| this.overloaded_builds())?),
             };
-            let realised = match (&expected, this.daemon.realise(&what).await) {
+            step.begin();
+            let realised = match (&expected, this.daemon.realise(&what, &progress).await) {
                 // Of what is there the derivation is not needed.
                 (Some(path), Err(BuildError::Gone(_))) if there => {
-                    this.daemon.realise(&Buildable::Path(path.clone())).await
+                    this.daemon.realise(&Buildable::Path(path.clone()), &progress).await
                 }
                 (_, result) => result,
             };
-            realised.map(Arc::new).map_err(|error| RegistryError::build(&what, error))
+            let realised = realised.map_err(|error| RegistryError::build(&what, error))?;
+            step.finish();
+            Ok(Arc::new(realised))
         });
         landed(flight).await
     }
@@ -100,11 +105,15 @@ impl Registry {
         let (this, buildable) = (self.clone(), buildable.clone());
         let (selection, options) = (selection.clone(), options.clone());
         self.indexing.join(id, || async move {
+            let progress = Arc::new(ReadProgress::default());
+            let step = Step::queue(Task::Reading(progress.clone()));
             let image = {
                 let _place = this.readings.acquire().await.map_err(RegistryError::internal)?;
-                let (this, object) = (this.clone(), realised.path.clone());
+                step.begin();
+                let reader = Reader { progress, ..this.reader.clone() };
+                let object = realised.path.clone();
                 let (selection, options) = (selection.clone(), options.clone());
-                blocking(move || Ok(image::read(&this.reader, &object, &selection, &options)?)).await?
+                blocking(move || Ok(image::read(&reader, &object, &selection, &options)?)).await?
             };
             let documents = Arc::new([image.oci.clone(), image.docker.clone()]);
             let indexed = Indexed { id, options: options.clone(), documents };
@@ -114,6 +123,7 @@ impl Registry {
             let (row, contents) = rows(image, realised.path.clone(), selection, options, buildable);
             let registry = this.clone();
             blocking(move || Ok(registry.index.put_image(&id, &row, &contents, used_now())?)).await?;
+            step.finish();
             tracing::info!(object = %realised.path, digest = %indexed.documents[0].digest, "indexed");
             this.enforce_retention_soon();
             Ok(indexed)

@@ -111,6 +111,7 @@ struct Layer {
 
 /// Reads the image: hashes its layers, unless their entry lists are there already, and writes down their entries.
 pub(super) fn read(reader: &Reader, found: Found, _options: &Options) -> Result<Image, ImageError> {
+    reader.progress.is_open_ended();
     let base_archive = base(reader, &found)?;
     let Found { file, json, writer } = found;
     let invalid = |problem: String| ImageError::invalid(&file.path, problem);
@@ -234,6 +235,7 @@ fn compute(
         None => {}
     }
     let made = layer::make(&conf.style, paths, reader.lists.writer()?).map_err(failed)?;
+    reader.progress.read(made.size);
     Ok((blob(made.digest, made.size), Some(made.list.finish())))
 }
 
