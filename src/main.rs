@@ -37,7 +37,8 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail_settings(&error),
     };
-    log(&config, matches!(command, Command::Build { .. }));
+    let terminal = cli::Terminal::new();
+    log(&config, matches!(command, Command::Build { .. }), &terminal);
     let inherited = match cli::inherited() {
         Ok(sockets) => sockets,
         Err(error) => {
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
         match command {
             Command::Serve => cli::serve(config, inherited).await,
             Command::Check => cli::check(config).await,
-            Command::Build { name } => cli::build(config, &name).await,
+            Command::Build { name } => cli::build(config, &name, &terminal).await,
         }
     });
     // Reading a large image is not interrupted by waiting for it; what it wrote half is removed at the next start.
@@ -73,19 +74,18 @@ fn fail_settings(error: &ConfigError) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn log(config: &Config, quiet: bool) {
+fn log(config: &Config, quiet: bool, terminal: &cli::Terminal) {
+    use tracing::Level;
     use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+    // A command tells its outcome itself; whoever asks for more than that gets it all the same.
+    let level = if quiet && config.log_level <= Level::INFO { Level::ERROR } else { config.log_level };
     // Libraries tell at DEBUG what our own lines tell better.
-    // A command tells its outcome itself.
-    let level = if quiet { tracing::Level::ERROR } else { config.log_level };
-    let targets = Targets::new().with_default(tracing::Level::WARN).with_target("forge_registry", level);
-    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let targets = Targets::new().with_default(Level::WARN).with_target("forge_registry", level);
+    let (writer, ansi) = (terminal.clone(), terminal.is_one());
+    let format = tracing_subscriber::fmt::layer().with_writer(move || writer.writer());
     let subscriber = tracing_subscriber::registry().with(targets);
     match config.log_format {
-        LogFormat::Human => {
-            use std::io::IsTerminal;
-            subscriber.with(format.with_target(false).with_ansi(std::io::stderr().is_terminal())).init();
-        }
+        LogFormat::Human => subscriber.with(format.with_target(false).with_ansi(ansi)).init(),
         LogFormat::Json => subscriber.with(format.json().flatten_event(true)).init(),
     }
 }

@@ -1,19 +1,20 @@
 //! `forge-registry build NAME`: what a pull would do, without the pull.
 
-use super::{daemon, resolver};
+use super::{Terminal, daemon, progress::Progress, resolver};
 use forge_registry::{
     config::Config,
     oci::{NameError, Reference, ReferenceError, RepositoryName},
-    registry::{Patience, Registry, StateError},
+    registry::{ManifestAnswer, Patience, Registry, RegistryError, StateError},
 };
-use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     fs::DirBuilder,
     hash::{BuildHasher, RandomState},
     io,
     os::unix::fs::DirBuilderExt,
     path::PathBuf,
+    pin::pin,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,17 +27,21 @@ enum NameAndTagError {
 }
 
 /// Resolves and builds the image and prints the digests of its manifests.
-pub async fn build(mut config: Config, name: &str) -> ExitCode {
-    match try_build(&mut config, name).await {
+pub async fn build(mut config: Config, name: &str, terminal: &Terminal) -> ExitCode {
+    match try_build(&mut config, name, terminal).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("forge-registry: {error}");
+            terminal.line(format_args!("forge-registry: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-async fn try_build(config: &mut Config, name: &str) -> Result<(), Box<dyn std::error::Error>> {
+async fn try_build(
+    config: &mut Config,
+    name: &str,
+    terminal: &Terminal,
+) -> Result<(), Box<dyn std::error::Error>> {
     let (repository, reference) = parse(name, config)?;
     // Nobody waits on the other end of a connection.
     config.registry.pull_wait_once = Duration::from_secs(365 * 86_400);
@@ -51,12 +56,7 @@ async fn try_build(config: &mut Config, name: &str) -> Result<(), Box<dyn std::e
         }
         other => other?,
     };
-    let bar = ProgressBar::new_spinner()
-        .with_style(ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}")?)
-        .with_message(format!("{repository}:{reference}"));
-    bar.enable_steady_tick(Duration::from_millis(100));
-    let answer = registry.manifest(&repository, &reference, Patience::AsksOnce).await;
-    bar.finish_and_clear();
+    let answer = watch(&registry, &repository, &reference, terminal).await;
     registry.flush();
     drop(registry);
     if let Some(scratch) = scratch {
@@ -66,6 +66,32 @@ async fn try_build(config: &mut Config, name: &str) -> Result<(), Box<dyn std::e
         println!("{} {}", document.digest, document.media_type);
     }
     Ok(())
+}
+
+/// Asks for the manifest, and shows what is being done until it is there.
+async fn watch(
+    registry: &Arc<Registry>,
+    repository: &RepositoryName,
+    reference: &Reference,
+    terminal: &Terminal,
+) -> Result<ManifestAnswer, RegistryError> {
+    let mut answer = pin!(registry.manifest(repository, reference, Patience::AsksOnce));
+    let mut progress = Progress::new(terminal, format!("{repository}:{reference}"));
+    let mut work = None;
+    // The first look begins the work, so that none of it is missed.
+    let mut pause = Duration::ZERO;
+    loop {
+        let answer = tokio::time::timeout(pause, answer.as_mut()).await;
+        work = work.or_else(|| registry.work(repository, reference));
+        if let Some(work) = &work {
+            progress.show(&work.steps());
+        }
+        if let Ok(answer) = answer {
+            progress.end();
+            return answer;
+        }
+        pause = Duration::from_millis(100);
+    }
 }
 
 /// A folder of our own. Others can write where it lies, so it must not have been there before.

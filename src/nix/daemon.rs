@@ -1,6 +1,6 @@
 //! nix-daemon: realising derivations, path queries and roots over its Unix socket (the worker protocol).
 
-use super::{BuildLog, StoreDir, StorePath, clean_message};
+use super::{BuildLog, BuildProgress, StoreDir, StorePath, clean_message};
 use nix_daemon::{
     BuildMode, BuildResult, BuildResultStatus, ClientSettings, Progress, Store, Verbosity, nix::DaemonStore,
 };
@@ -183,7 +183,11 @@ impl NixDaemon {
     }
 
     /// Realises outputs and paths: builds or substitutes them and what they need, unless they are there already.
-    pub async fn realise(&self, what: &[Buildable]) -> Result<Realised, BuildError> {
+    pub async fn realise(
+        &self,
+        what: &[Buildable],
+        progress: &BuildProgress,
+    ) -> Result<Realised, BuildError> {
         let mut connection = self.connect().await?;
         let options = ClientSettings {
             verbosity: Verbosity::Info,
@@ -192,21 +196,26 @@ impl NixDaemon {
             ..ClientSettings::default()
         };
         self.bounded(connection.set_options(options).result()).await?;
-        self.build_outputs(&mut connection, what).await?;
+        self.build_outputs(&mut connection, what, progress).await?;
         let mut paths = Vec::with_capacity(what.len());
         for buildable in what {
             paths.push(match buildable {
                 Buildable::Output { derivation, output } => {
                     self.output(&mut connection, derivation, output).await?
                 }
-                Buildable::Path(path) => self.ensure(&mut connection, path).await?,
+                Buildable::Path(path) => self.ensure(&mut connection, path, progress).await?,
             });
         }
         Ok(Realised { paths, _temporary_roots: connection })
     }
 
     /// Builds all that has a derivation, together.
-    async fn build_outputs(&self, connection: &mut Connection, what: &[Buildable]) -> Result<(), BuildError> {
+    async fn build_outputs(
+        &self,
+        connection: &mut Connection,
+        what: &[Buildable],
+        progress: &BuildProgress,
+    ) -> Result<(), BuildError> {
         let mut derivations = Vec::new();
         let mut wanted = Vec::new();
         for buildable in what {
@@ -222,7 +231,7 @@ impl NixDaemon {
         }
         let mut log = BuildLog::default();
         let built = self
-            .follow(&mut log, connection.build_paths_with_results(&wanted, BuildMode::Normal))
+            .follow(&mut log, progress, connection.build_paths_with_results(&wanted, BuildMode::Normal))
             .await
             .map_err(|stopped| self.stopped(stopped, std::mem::take(&mut log)))
             .and_then(|results| self.check_results(results, log));
@@ -256,11 +265,16 @@ impl NixDaemon {
     }
 
     /// A path without a derivation.
-    async fn ensure(&self, connection: &mut Connection, path: &StorePath) -> Result<StorePath, BuildError> {
+    async fn ensure(
+        &self,
+        connection: &mut Connection,
+        path: &StorePath,
+        progress: &BuildProgress,
+    ) -> Result<StorePath, BuildError> {
         let full = self.store.print(path);
         self.bounded(connection.add_temp_root(&full).result()).await?;
         let mut log = BuildLog::default();
-        match self.follow(&mut log, connection.ensure_path(&full)).await {
+        match self.follow(&mut log, progress, connection.ensure_path(&full)).await {
             Ok(()) => Ok(path.clone()),
             Err(Stopped::Daemon(DaemonError::Nix(reason))) => {
                 tracing::debug!(%path, reason, "not in the store, and no substituter has it");
@@ -298,18 +312,22 @@ impl NixDaemon {
     async fn follow<T: Send>(
         &self,
         log: &mut BuildLog,
-        mut progress: impl Progress<T = T, Error = nix_daemon::Error>,
+        progress: &BuildProgress,
+        mut call: impl Progress<T = T, Error = nix_daemon::Error>,
     ) -> Result<T, Stopped> {
         loop {
             let deadline = log.last_step() + self.build.timeout + TIMEOUT_MARGIN;
-            match tokio::time::timeout_at(deadline.into(), progress.next()).await {
+            match tokio::time::timeout_at(deadline.into(), call.next()).await {
                 Err(_) => return Err(Stopped::TimedOut),
                 Ok(Err(error)) => return Err(Stopped::Daemon(self.error(error))),
-                Ok(Ok(Some(message))) => log.record(message),
+                Ok(Ok(Some(message))) => {
+                    progress.record(&message);
+                    log.record(message);
+                }
                 Ok(Ok(None)) => break,
             }
         }
-        self.bounded(progress.result()).await.map_err(Stopped::Daemon)
+        self.bounded(call.result()).await.map_err(Stopped::Daemon)
     }
 
     fn stopped(&self, stopped: Stopped, log: BuildLog) -> BuildError {

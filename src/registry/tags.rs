@@ -1,6 +1,6 @@
 //! From a tag to an image: freshness, evaluation, and which tags there are.
 
-use super::{Flight, Indexed, Registry, RegistryError, Result, images::blocking, now};
+use super::{Flight, Indexed, Registry, RegistryError, Result, Step, Task, images::blocking, now};
 use crate::{
     image::Options,
     index::TagRow,
@@ -235,7 +235,9 @@ impl Registry {
     fn evaluation(self: &Arc<Self>, key: (RepositoryName, Option<Tag>)) -> Flight<Result<Arc<Evaluated>>> {
         let this = self.clone();
         self.evaluating.join(key.clone(), || async move {
+            let step = Step::queue(Task::Evaluating);
             let _place = this.evaluations.enter().await.map_err(|_full| this.overloaded_evaluations())?;
+            step.begin();
             let at = now();
             let (name, revision) = &key;
             let mut resolution = match revision {
@@ -253,6 +255,7 @@ impl Registry {
             tracing::info!(
                 name = %name, origin = resolution.origin, revision = resolution.revision, derivation, "resolved"
             );
+            step.finish();
             let evaluated = Arc::new(Evaluated { resolution, at });
             this.evaluated.put(key, evaluated.clone(), this.settings.tag_ttl);
             Ok(evaluated)
