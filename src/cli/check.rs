@@ -57,7 +57,8 @@ pub async fn check(config: Config) -> ExitCode {
         None => println!("  -   CATALOG: not set"),
         Some(path) => match Catalog::open(path, store(&config)) {
             Ok(catalog) => {
-                report.good("CATALOG", &format!("{}: {} images", path.display(), catalog.names().len()));
+                report
+                    .good("CATALOG", &format!("{}: {} images", path.display(), catalog.names().await.len()));
             }
             Err(error) => report.bad("CATALOG", &error.to_string(), "correct the file"),
         },

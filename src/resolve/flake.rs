@@ -130,7 +130,9 @@ impl Flake {
         let answer = self.ask(reference, Query::Attrs(name.candidates())).await?;
         match answer.outcome {
             Outcome::Found(found) => self.resolution(reference, name, found, answer.revision),
-            Outcome::Missing { names, package_exists } => Err(self.unknown(name, &names, package_exists)),
+            Outcome::Missing { names, package_exists } => {
+                Err(self.unknown(name, names, package_exists).await)
+            }
             Outcome::NotADerivation { attr, kind } => Err(ResolveError::NotADerivation(format!(
                 "{}#{attr} is not a derivation but of type {kind}",
                 hide_secrets(reference)
@@ -167,7 +169,7 @@ impl Flake {
         })
     }
 
-    fn unknown(&self, name: &ImageName, names: &[String], package_exists: bool) -> ResolveError {
+    async fn unknown(&self, name: &ImageName, names: Vec<String>, package_exists: bool) -> ResolveError {
         let attr = name.attr();
         if package_exists {
             let wanted = if matches!(name, ImageName::Application { .. }) { "containers" } else { "image" };
@@ -176,7 +178,7 @@ impl Flake {
                 self.shown
             ));
         }
-        let near = near::misses(attr, names.iter().map(String::as_str));
+        let near = near::misses(attr.to_owned(), names).await;
         ResolveError::Unknown(format!("there is no {} in {}{near}", name.with_attr(attr), self.shown))
     }
 
