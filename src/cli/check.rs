@@ -15,8 +15,8 @@ pub async fn check(config: Config) -> ExitCode {
     report.store(&config.nix_store_dir);
 
     let socket = config.nix_daemon_socket.display();
-    match daemon(&config).protocol_version().await {
-        Ok(protocol) => report.good("NIX_DAEMON_SOCKET", &format!("{socket}: nix-daemon, protocol {protocol}")),
+    match daemon(&config).version().await {
+        Ok(version) => report.good("NIX_DAEMON_SOCKET", &format!("{socket}: nix-daemon of {version}")),
         Err(error) => report.bad(
             "NIX_DAEMON_SOCKET",
             &error.to_string(),

@@ -4,6 +4,7 @@ mod build_log;
 mod daemon;
 mod evaluator;
 mod gc_roots;
+mod greeting;
 mod secrets;
 mod store_path;
 

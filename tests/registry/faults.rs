@@ -4,7 +4,7 @@
 use crate::{
     bed::Bed,
     socket::{Socket, never_answers},
-    support::{Answer, Flake, Registry, eventually},
+    support::{Answer, Flake, Registry, eventually, testbed},
 };
 use std::{
     io::{self, Write},
@@ -92,7 +92,11 @@ fn an_activity_that_the_protocol_did_not_have_is_an_error_and_no_hang() {
             replace(bytes, number, 9999);
             true
         });
-        registry.manifest("image", "latest").is_error(503, "UNAVAILABLE");
+        let message = registry.manifest("image", "latest").is_error(503, "UNAVAILABLE");
+        let version = testbed("TESTBED_NIX_VERSION");
+        for part in ["Type(270f)", &format!("Nix {version}, protocol 1.")] {
+            assert!(message.contains(part), "{part:?} is not in: {message}");
+        }
     }
     socket.restore();
     registry.pull("image", "latest");
