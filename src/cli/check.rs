@@ -15,8 +15,8 @@ pub async fn check(config: Config) -> ExitCode {
     report.store(&config.nix_store_dir);
 
     let socket = config.nix_daemon_socket.display();
-    match daemon(&config).protocol_version().await {
-        Ok(protocol) => report.good("NIX_DAEMON_SOCKET", &format!("{socket}: nix-daemon, protocol {protocol}")),
+    match daemon(&config).version().await {
+        Ok(version) => report.good("NIX_DAEMON_SOCKET", &format!("{socket}: nix-daemon of {version}")),
         Err(error) => report.bad(
             "NIX_DAEMON_SOCKET",
             &error.to_string(),
@@ -57,7 +57,8 @@ pub async fn check(config: Config) -> ExitCode {
         None => println!("  -   CATALOG: not set"),
         Some(path) => match Catalog::open(path, store(&config)) {
             Ok(catalog) => {
-                report.good("CATALOG", &format!("{}: {} images", path.display(), catalog.names().len()));
+                report
+                    .good("CATALOG", &format!("{}: {} images", path.display(), catalog.names().await.len()));
             }
             Err(error) => report.bad("CATALOG", &error.to_string(), "correct the file"),
         },

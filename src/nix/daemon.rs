@@ -1,6 +1,6 @@
 //! nix-daemon: realising derivations, path queries and roots over its Unix socket (the worker protocol).
 
-use super::{BuildLog, BuildProgress, StoreDir, StorePath, clean_message};
+use super::{BuildLog, BuildProgress, StoreDir, StorePath, clean_message, greeting::Greeted};
 use nix_daemon::{
     BuildMode, BuildResult, BuildResultStatus, ClientSettings, Progress, Store, Verbosity, nix::DaemonStore,
 };
@@ -23,7 +23,7 @@ use tokio::{
 };
 
 /// Reading is buffered since the protocol is read field by field. Writing must not be: the crate never flushes.
-pub(super) type Connection = DaemonStore<Join<BufReader<OwnedReadHalf>, OwnedWriteHalf>>;
+pub(super) type Connection = DaemonStore<Join<BufReader<Greeted<OwnedReadHalf>>, OwnedWriteHalf>>;
 
 /// Short calls at a time; so many connections are kept open for them.
 const MAX_CALLS: usize = 4;
@@ -48,6 +48,8 @@ pub struct NixDaemon {
     answer_timeout: Duration,
     calls: Semaphore,
     idle: Mutex<Vec<Connection>>,
+    /// What nix-daemon said that it is, when it was last connected to.
+    version: Mutex<Option<String>>,
 }
 
 /// nix-daemon did not do what it was asked.
@@ -139,7 +141,8 @@ impl NixDaemon {
     /// A client of the daemon at `socket`; connects when first needed. `answer_timeout` bounds every call but builds.
     pub fn new(socket: &Path, store: StoreDir, build: BuildSettings, answer_timeout: Duration) -> Self {
         let (calls, idle) = (Semaphore::new(MAX_CALLS), Mutex::default());
-        Self { socket: socket.into(), store, build, answer_timeout, calls, idle }
+        let version = Mutex::default();
+        Self { socket: socket.into(), store, build, answer_timeout, calls, idle, version }
     }
 
     /// The store folder.
@@ -147,9 +150,14 @@ impl NixDaemon {
         &self.store
     }
 
-    /// The protocol version that the daemon announces, `1.38` for instance.
-    pub async fn protocol_version(&self) -> Result<String, DaemonError> {
-        Ok(self.connect().await?.proto.to_string())
+    /// What the daemon says that it is, `Nix 2.34.8, protocol 1.38` for instance.
+    pub async fn version(&self) -> Result<String, DaemonError> {
+        self.connect().await?;
+        Ok(self.known_version().unwrap_or_default())
+    }
+
+    fn known_version(&self) -> Option<String> {
+        self.version.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Closes connections that wait for a next call. Each is a process of nix-daemon's, of the version that it had then.
@@ -377,7 +385,13 @@ impl NixDaemon {
     pub(super) async fn connect(&self) -> Result<Connection, DaemonError> {
         self.bounded(async {
             let (read, write) = UnixStream::connect(&self.socket).await?.into_split();
-            DaemonStore::builder().init(tokio::io::join(BufReader::new(read), write)).await
+            let (read, greeting) = Greeted::new(read);
+            let connection =
+                DaemonStore::builder().init(tokio::io::join(BufReader::new(read), write)).await?;
+            let nix = greeting.nix_version().map_or_else(String::new, |version| format!("Nix {version}, "));
+            let version = Some(format!("{nix}protocol {}", connection.proto));
+            *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version;
+            Ok(connection)
         })
         .await
     }
@@ -400,7 +414,13 @@ impl NixDaemon {
             error if is_eof(&error) => {
                 self.unavailable("the connection was closed in the middle of an answer".into())
             }
-            error => self.unavailable(error.to_string()),
+            error => match (invalid(&error), self.known_version()) {
+                (Some(what), Some(version)) => self.unavailable(format!(
+                    "it is {version}, and says something that this registry does not understand: {what} \
+                     (numbers are hexadecimal)"
+                )),
+                _ => self.unavailable(error.to_string()),
+            },
         }
     }
 
@@ -427,6 +447,15 @@ impl Call {
 enum Stopped {
     TimedOut,
     Daemon(DaemonError),
+}
+
+/// The value that the protocol of the client does not have.
+fn invalid(error: &nix_daemon::Error) -> Option<&str> {
+    match error {
+        nix_daemon::Error::Field(_, inner) => invalid(inner),
+        nix_daemon::Error::Invalid(what) => Some(what),
+        _ => None,
+    }
 }
 
 fn is_eof(error: &nix_daemon::Error) -> bool {

@@ -5,6 +5,7 @@ mod build_progress;
 mod daemon;
 mod evaluator;
 mod gc_roots;
+mod greeting;
 mod paths;
 mod secrets;
 mod store_path;

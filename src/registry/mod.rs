@@ -281,10 +281,8 @@ impl Registry {
 
     /// Reads the catalog again, if there is one, and forgets what names meant; the number of entries. A catalog that
     /// cannot be used changes nothing.
-    pub async fn reload_catalog(self: &Arc<Self>) -> Result<Option<usize>, CatalogError> {
-        let this = self.clone();
-        let read = tokio::task::spawn_blocking(move || this.resolver.reload_catalog()).await;
-        let entries = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    pub async fn reload_catalog(&self) -> Result<Option<usize>, CatalogError> {
+        let entries = self.resolver.reload_catalog().await?;
         self.reloaded.store(now(), Ordering::Relaxed);
         self.failures.clear();
         self.listed.clear();

@@ -11,7 +11,7 @@ fn check_names_every_part_and_what_to_do_about_those_that_fail() {
     let (text, code) = registry.run_to_its_end(&["check"]);
     assert_eq!(code, Some(0), "{text}");
     for part in
-        ["STATE_DIR", "NIX_STORE_DIR", "nix-daemon, protocol 1.", "EVALUATOR_SOCKET", ": Nix 2.", "FLAKE"]
+        ["STATE_DIR", "NIX_STORE_DIR", "nix-daemon of Nix 2.", "EVALUATOR_SOCKET", ": Nix 2.", "FLAKE"]
     {
         assert!(text.contains(part), "{part} in {text}");
     }

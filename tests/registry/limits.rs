@@ -70,7 +70,7 @@ fn no_more_unknown_names_are_remembered_than_the_setting_says() {
             let mut stream = stream.unwrap();
             io::copy(&mut stream, &mut io::sink()).unwrap();
             counter.fetch_add(1, Ordering::SeqCst);
-            let missing = r#"{"forgeRegistry":{"revision":null,"nixVersion":"0","missing":{"names":[],"packageExists":false}}}"#;
+            let missing = r#"{"forgeRegistry":{"revision":null,"nixVersion":"0","missing":{"names":[],"packageExists":false,"broken":[]}}}"#;
             stream.write_all(missing.as_bytes()).unwrap();
         }
     });
