@@ -105,7 +105,8 @@ fn open(path: PathBuf, mark: Mark) -> io::Result<Open> {
 impl Open {
     /// Whether the file is still the one that was hashed.
     fn check(&self) -> Result<(), LayerError> {
-        let metadata = self.file.metadata().map_err(|source| LayerError::Io { path: self.path.clone(), source })?;
+        let metadata =
+            self.file.metadata().map_err(|source| LayerError::Io { path: self.path.clone(), source })?;
         match Mark::of(&metadata) == self.mark {
             true => Ok(()),
             false => Err(LayerError::Changed { path: self.path.clone() }),

@@ -136,6 +136,8 @@ impl Flake {
         for reference in flake_ref::at_revision(&self.reference, tag.as_str()) {
             match self.resolve_in(&reference, name).await {
                 Err(ResolveError::Evaluator(EvaluatorError::Failed(reason))) => failure = Some(reason),
+                // The revision is there, and the name is not in it.
+                Err(ResolveError::Unknown(message)) => return Err(ResolveError::TagUnknown(message)),
                 answer => return answer,
             }
         }
@@ -151,7 +153,9 @@ impl Flake {
         let answer = self.ask(reference, Query::Find { attrs: name.candidates(), package }).await?;
         match answer.outcome {
             Outcome::Found(found) => self.resolution(reference, name, found, answer.revision),
-            Outcome::Missing { names, package_exists } => Err(self.unknown(name, &names, package_exists)),
+            Outcome::Missing { names, package_exists } => {
+                Err(self.unknown(reference, name, &names, package_exists))
+            }
             Outcome::NotADerivation { attr, kind } => Err(ResolveError::NotADerivation(format!(
                 "{}#{attr} is not a derivation but of type {kind}",
                 hide_secrets(reference)
@@ -197,19 +201,24 @@ impl Flake {
         Ok(Resolution { wanted, selection, hint, tags, origin, revision })
     }
 
-    fn unknown(&self, name: &ImageName, names: &[String], package_exists: bool) -> ResolveError {
-        let attr = name.attr();
+    fn unknown(
+        &self,
+        reference: &str,
+        name: &ImageName,
+        names: &[String],
+        package_exists: bool,
+    ) -> ResolveError {
+        let (attr, flake) = (name.attr(), hide_secrets(reference));
         if package_exists {
             let wanted = if matches!(name, ImageName::Application { .. }) { "containers" } else { "image" };
             let is_no_package = self.implicit && name.package().is_some();
             let nor = if is_no_package { " and is no derivation" } else { "" };
             return ResolveError::Unknown(format!(
-                "{attr} exists in {}, but it has no attribute {wanted}{nor}",
-                self.shown
+                "{attr} exists in {flake}, but it has no attribute {wanted}{nor}"
             ));
         }
         let near = near::misses(attr, names.iter().map(String::as_str));
-        ResolveError::Unknown(format!("there is no {} in {}{near}", name.with_attr(attr), self.shown))
+        ResolveError::Unknown(format!("there is no {} in {flake}{near}", name.with_attr(attr)))
     }
 
     /// Every name that can be listed without building anything, unsorted.

@@ -127,8 +127,10 @@ impl Drop for Mount<'_> {
     }
 }
 
-/// What can be done to a file.
-const CHANGES: [(&str, fn(&Path)); 7] = [
+/// What it is called, and what is done to a file.
+type Change = (&'static str, fn(&Path));
+
+const CHANGES: [Change; 7] = [
     ("removed", |file| fs::remove_file(file).unwrap()),
     ("replaced", |file| replace(file, |new| fs::write(new, vec![b'X'; 300_000]).unwrap())),
     ("replaced by a link", |file| replace(file, |new| symlink("/etc/passwd", new).unwrap())),
