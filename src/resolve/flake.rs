@@ -140,6 +140,8 @@ impl Flake {
         for reference in flake_ref::at_revision(&self.reference, tag.as_str()) {
             match self.resolve_in(&reference, name).await {
                 Err(ResolveError::Evaluator(EvaluatorError::Failed(reason))) => failure = Some(reason),
+                // The revision is there, and the name is not in it.
+                Err(ResolveError::Unknown(message)) => return Err(ResolveError::TagUnknown(message)),
                 answer => return answer,
             }
         }
@@ -156,7 +158,7 @@ impl Flake {
         match answer.outcome {
             Outcome::Found(found) => self.resolution(reference, name, found, answer.revision),
             Outcome::Missing { names, package_exists, broken } => {
-                let unknown = self.unknown(name, names, package_exists).await;
+                let unknown = self.unknown(reference, name, names, package_exists).await;
                 match broken.first() {
                     // It may be in there.
                     Some(path) if !package_exists => Err(self.hidden(reference, path, unknown).await),
@@ -221,19 +223,24 @@ impl Flake {
         }
     }
 
-    async fn unknown(&self, name: &ImageName, names: Vec<String>, package_exists: bool) -> ResolveError {
-        let attr = name.attr();
+    async fn unknown(
+        &self,
+        reference: &str,
+        name: &ImageName,
+        names: Vec<String>,
+        package_exists: bool,
+    ) -> ResolveError {
+        let (attr, flake) = (name.attr(), hide_secrets(reference));
         if package_exists {
             let wanted = if matches!(name, ImageName::Application { .. }) { "containers" } else { "image" };
             let is_no_package = self.implicit && name.package().is_some();
             let nor = if is_no_package { " and is no derivation" } else { "" };
             return ResolveError::Unknown(format!(
-                "{attr} exists in {}, but it has no attribute {wanted}{nor}",
-                self.shown
+                "{attr} exists in {flake}, but it has no attribute {wanted}{nor}"
             ));
         }
         let near = near::misses(attr.to_owned(), names).await;
-        ResolveError::Unknown(format!("there is no {} in {}{near}", name.with_attr(attr), self.shown))
+        ResolveError::Unknown(format!("there is no {} in {flake}{near}", name.with_attr(attr)))
     }
 
     /// Every name that can be listed without building anything, unsorted.
