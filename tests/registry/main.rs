@@ -21,3 +21,4 @@ mod restarting;
 mod secrets;
 mod streaming;
 mod support;
+mod systems;
