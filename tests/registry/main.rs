@@ -17,6 +17,7 @@ mod freshness;
 mod limits;
 mod nothing_is_executed;
 mod pulling;
+mod reading;
 mod restarting;
 mod secrets;
 mod streaming;
