@@ -1,6 +1,11 @@
 //! `forge-registry build NAME`: what a pull would do, without the pull.
 
-use super::{Terminal, daemon, progress::Progress, resolver};
+use super::{
+    Terminal, daemon,
+    progress::Progress,
+    resolver,
+    terminal::{print, unread},
+};
 use forge_registry::{
     config::Config,
     oci::{NameError, Reference, ReferenceError, RepositoryName},
@@ -11,7 +16,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     os::unix::fs::DirBuilderExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::pin,
     process::ExitCode,
     sync::Arc,
@@ -28,12 +33,17 @@ enum NameAndTagError {
 
 /// Resolves and builds the image and prints the digests of its manifests.
 pub async fn build(mut config: Config, name: &str, terminal: &Terminal) -> ExitCode {
-    match try_build(&mut config, name, terminal).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let documents = match try_build(&mut config, name, terminal).await {
+        Ok(answer) => answer.documents,
         Err(error) => {
             terminal.line(format_args!("forge-registry: {error}"));
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
+    };
+    let mut lines = documents.iter().map(|document| format!("{} {}", document.digest, document.media_type));
+    match lines.try_for_each(print) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => unread(&error, terminal),
     }
 }
 
@@ -41,11 +51,11 @@ async fn try_build(
     config: &mut Config,
     name: &str,
     terminal: &Terminal,
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<ManifestAnswer, Box<dyn std::error::Error>> {
     let (repository, reference) = parse(name, config)?;
     // Nobody waits on the other end of a connection.
     config.registry.pull_wait_once = Duration::from_secs(365 * 86_400);
-    let open = |config: &Config, dir: &std::path::Path| -> Result<_, Box<dyn std::error::Error>> {
+    let open = |config: &Config, dir: &Path| -> Result<_, Box<dyn std::error::Error>> {
         Ok(Registry::open(dir, config.registry.clone(), daemon(config), resolver(config)?)?)
     };
     // A running registry holds its state; what is built here is found by it in the Nix store all the same.
@@ -62,10 +72,7 @@ async fn try_build(
     if let Some(scratch) = scratch {
         let _ = std::fs::remove_dir_all(scratch);
     }
-    for document in answer?.documents {
-        println!("{} {}", document.digest, document.media_type);
-    }
-    Ok(())
+    Ok(answer?)
 }
 
 /// Asks for the manifest, and shows what is being done until it is there.

@@ -115,7 +115,17 @@ impl Config {
     }
 
     fn from_raw(raw: Raw) -> Result<Self, ConfigError> {
-        let raw = raw.with_aliases().with_defaults();
+        let (raw, aliases) = raw.with_aliases();
+        Self::checked(raw.with_defaults()).map_err(|error| match error {
+            // By the name that was set.
+            ConfigError::Value { name, value, allowed } => {
+                ConfigError::Value { name: aliases.get(name).unwrap_or(&name), value, allowed }
+            }
+            error => error,
+        })
+    }
+
+    fn checked(raw: Raw) -> Result<Self, ConfigError> {
         let flake = raw.flake.map(|flake| parse("FLAKE", Some(flake), flake_reference)).transpose()?;
         let catalog = raw.catalog.map(|file| parse("CATALOG", Some(file), absolute)).transpose()?;
         if flake.is_none() && catalog.is_none() {

@@ -2,7 +2,11 @@
 
 use crate::support::{Flake, Registry};
 use forge_registry::nix::strip_ansi;
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs, io,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 #[test]
 fn check_names_every_part_and_what_to_do_about_those_that_fail() {
@@ -95,6 +99,30 @@ fn build_shows_a_bar_on_a_terminal_with_the_log_above_it() {
     for beginning in ["evaluated in ", "built 1 in ", "read ", "sha256:"] {
         assert!(lines.iter().any(|line| line.starts_with(beginning)), "{beginning:?} in {lines:#?}");
     }
+}
+
+#[test]
+fn output_that_nobody_reads_ends_a_command_quietly() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[("LOG_LEVEL", "INFO")]);
+    registry.stop();
+    for arguments in [&["check"][..], &["build", "packages/hello"], &["--help"], &["--version"]] {
+        // Closed before the first line.
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let output = registry.command(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let output = output.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!text.contains("panic") && !text.contains("pipe"), "{arguments:?}: {text}");
+        if !arguments[0].starts_with("--") {
+            assert_eq!(output.status.code(), Some(141), "{arguments:?}: {text}");
+        }
+    }
+    // Nor does the log.
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let output = registry.command(&["build", "packages/hello-zstd"]).stderr(writer).output().unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"sha256:"), "{output:?}");
 }
 
 #[test]
