@@ -15,7 +15,7 @@ use std::{
     fs::DirBuilder,
     hash::{BuildHasher, RandomState},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     pin::pin,
     process::ExitCode,
@@ -58,13 +58,17 @@ async fn try_build(
     let open = |config: &Config, dir: &Path| -> Result<_, Box<dyn std::error::Error>> {
         Ok(Registry::open(dir, config.registry.clone(), daemon(config), resolver(config)?)?)
     };
-    // A running registry holds its state; what is built here is found by it in the Nix store all the same.
+    // A running registry holds its state, and one that runs as somebody else could not use what is written there as
+    // this user. What is built here is found by it in the Nix store all the same.
     let mut scratch = None;
-    let registry = match open(config, &config.state_dir) {
-        Err(error) if error.downcast_ref::<StateError>().is_some() => {
-            open(config, scratch.insert(new_folder()?))?
-        }
-        other => other?,
+    let registry = match is_anothers(&config.state_dir) {
+        true => open(config, scratch.insert(new_folder()?))?,
+        false => match open(config, &config.state_dir) {
+            Err(error) if error.downcast_ref::<StateError>().is_some() => {
+                open(config, scratch.insert(new_folder()?))?
+            }
+            other => other?,
+        },
     };
     let answer = watch(&registry, &repository, &reference, terminal).await;
     registry.flush();
@@ -99,6 +103,13 @@ async fn watch(
         }
         pause = Duration::from_millis(100);
     }
+}
+
+/// Whether a folder is there and belongs to another user. Root could write to it, and follow the links in it to
+/// anywhere.
+fn is_anothers(folder: &Path) -> bool {
+    let owner = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.uid()).ok();
+    owner(folder).is_some_and(|uid| Some(uid) != owner(Path::new("/proc/self")))
 }
 
 /// A folder of our own. Others can write where it lies, so it must not have been there before.

@@ -1,9 +1,13 @@
 //! The program's commands, and whether it is well.
 
-use crate::support::{Flake, Registry};
+use crate::{
+    clients::root,
+    support::{Flake, Registry},
+};
 use forge_registry::nix::strip_ansi;
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::Path,
     process::{Command, Stdio},
 };
@@ -99,6 +103,32 @@ fn build_shows_a_bar_on_a_terminal_with_the_log_above_it() {
     for beginning in ["evaluated in ", "built 1 in ", "read ", "sha256:"] {
         assert!(lines.iter().any(|line| line.starts_with(beginning)), "{beginning:?} in {lines:#?}");
     }
+}
+
+#[test]
+fn build_leaves_nothing_in_the_state_folder_of_another_user() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[]);
+    let digest = registry.pull("packages/hello", "latest");
+    registry.stop();
+    let own = |owner: &str| {
+        let status = root("chown").args(["-R", owner]).arg(&registry.state).status().unwrap();
+        assert!(status.success());
+    };
+    let files = || {
+        let output = root("find").arg(&registry.state).args(["-printf", "%p %U %T@\n"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    own("65534:65534");
+    let before = files();
+    // As root, where there is a service's folder that only it can write to.
+    let output = registry.command(&["build", "packages/hello"]).output().unwrap();
+    let after = files();
+    own(&fs::metadata("/proc/self").unwrap().uid().to_string());
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && printed.contains(&digest), "{output:?}");
+    assert!(before.contains("index.redb 65534 "), "{before}");
+    assert_eq!(after, before);
 }
 
 #[test]
