@@ -33,11 +33,11 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or(Command::Serve);
+    let terminal = cli::Terminal::new();
     let config = match Config::from_environment() {
         Ok(config) => config,
-        Err(error) => return fail_settings(&error),
+        Err(error) => return fail_settings(&error, &terminal),
     };
-    let terminal = cli::Terminal::new();
     log(&config, matches!(command, Command::Build { .. }), &terminal);
     let inherited = match cli::inherited() {
         Ok(sockets) => sockets,
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match command {
             Command::Serve => cli::serve(config, inherited).await,
-            Command::Check => cli::check(config).await,
+            Command::Check => cli::check(config, &terminal).await,
             Command::Build { name } => cli::build(config, &name, &terminal).await,
         }
     });
@@ -69,8 +69,8 @@ fn main() -> ExitCode {
     code
 }
 
-fn fail_settings(error: &ConfigError) -> ExitCode {
-    eprintln!("forge-registry: {error}");
+fn fail_settings(error: &ConfigError, terminal: &cli::Terminal) -> ExitCode {
+    terminal.line(format_args!("forge-registry: {error}"));
     ExitCode::from(2)
 }
 

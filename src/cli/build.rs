@@ -1,6 +1,11 @@
 //! `forge-registry build NAME`: what a pull would do, without the pull.
 
-use super::{Terminal, daemon, progress::Progress, resolver};
+use super::{
+    Terminal, daemon,
+    progress::Progress,
+    resolver,
+    terminal::{print, unread},
+};
 use forge_registry::{
     config::Config,
     oci::{NameError, Reference, ReferenceError, RepositoryName},
@@ -10,8 +15,8 @@ use std::{
     fs::DirBuilder,
     hash::{BuildHasher, RandomState},
     io,
-    os::unix::fs::DirBuilderExt,
-    path::PathBuf,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
     pin::pin,
     process::ExitCode,
     sync::Arc,
@@ -28,12 +33,17 @@ enum NameAndTagError {
 
 /// Resolves and builds the image and prints the digests of its manifests.
 pub async fn build(mut config: Config, name: &str, terminal: &Terminal) -> ExitCode {
-    match try_build(&mut config, name, terminal).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let documents = match try_build(&mut config, name, terminal).await {
+        Ok(answer) => answer.documents,
         Err(error) => {
             terminal.line(format_args!("forge-registry: {error}"));
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
+    };
+    let mut lines = documents.iter().map(|document| format!("{} {}", document.digest, document.media_type));
+    match lines.try_for_each(print) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => unread(&error, terminal),
     }
 }
 
@@ -41,20 +51,24 @@ async fn try_build(
     config: &mut Config,
     name: &str,
     terminal: &Terminal,
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<ManifestAnswer, Box<dyn std::error::Error>> {
     let (repository, reference) = parse(name, config)?;
     // Nobody waits on the other end of a connection.
     config.registry.pull_wait_once = Duration::from_secs(365 * 86_400);
-    let open = |config: &Config, dir: &std::path::Path| -> Result<_, Box<dyn std::error::Error>> {
+    let open = |config: &Config, dir: &Path| -> Result<_, Box<dyn std::error::Error>> {
         Ok(Registry::open(dir, config.registry.clone(), daemon(config), resolver(config)?)?)
     };
-    // A running registry holds its state; what is built here is found by it in the Nix store all the same.
+    // A running registry holds its state, and one that runs as somebody else could not use what is written there as
+    // this user. What is built here is found by it in the Nix store all the same.
     let mut scratch = None;
-    let registry = match open(config, &config.state_dir) {
-        Err(error) if error.downcast_ref::<StateError>().is_some() => {
-            open(config, scratch.insert(new_folder()?))?
-        }
-        other => other?,
+    let registry = match is_anothers(&config.state_dir) {
+        true => open(config, scratch.insert(new_folder()?))?,
+        false => match open(config, &config.state_dir) {
+            Err(error) if error.downcast_ref::<StateError>().is_some() => {
+                open(config, scratch.insert(new_folder()?))?
+            }
+            other => other?,
+        },
     };
     let answer = watch(&registry, &repository, &reference, terminal).await;
     registry.flush();
@@ -62,10 +76,7 @@ async fn try_build(
     if let Some(scratch) = scratch {
         let _ = std::fs::remove_dir_all(scratch);
     }
-    for document in answer?.documents {
-        println!("{} {}", document.digest, document.media_type);
-    }
-    Ok(())
+    Ok(answer?)
 }
 
 /// Asks for the manifest, and shows what is being done until it is there.
@@ -92,6 +103,13 @@ async fn watch(
         }
         pause = Duration::from_millis(100);
     }
+}
+
+/// Whether a folder is there and belongs to another user. Root could write to it, and follow the links in it to
+/// anywhere.
+fn is_anothers(folder: &Path) -> bool {
+    let owner = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.uid()).ok();
+    owner(folder).is_some_and(|uid| Some(uid) != owner(Path::new("/proc/self")))
 }
 
 /// A folder of our own. Others can write where it lies, so it must not have been there before.

@@ -4,7 +4,23 @@ use indicatif::MultiProgress;
 use std::{
     fmt,
     io::{self, IsTerminal, Write},
+    process::ExitCode,
 };
+
+/// Writes a line to standard output: what a command was asked for. Whoever reads it may stop in the middle.
+pub fn print(line: impl fmt::Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}
+
+/// How a command ends whose standard output nobody reads any more: quietly, with what a shell shows for SIGPIPE, of which
+/// Rust makes an error; else with that error.
+pub fn unread(error: &io::Error, terminal: &Terminal) -> ExitCode {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return ExitCode::from(141);
+    }
+    terminal.line(format_args!("forge-registry: standard output: {error}"));
+    ExitCode::FAILURE
+}
 
 /// Where to a command's lines and the log's go, so that neither of them runs into a progress bar.
 #[derive(Debug, Clone)]

@@ -1,8 +1,16 @@
 //! The program's commands, and whether it is well.
 
-use crate::support::{Flake, Registry};
+use crate::{
+    clients::root,
+    support::{Flake, Registry},
+};
 use forge_registry::nix::strip_ansi;
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 #[test]
 fn check_names_every_part_and_what_to_do_about_those_that_fail() {
@@ -95,6 +103,56 @@ fn build_shows_a_bar_on_a_terminal_with_the_log_above_it() {
     for beginning in ["evaluated in ", "built 1 in ", "read ", "sha256:"] {
         assert!(lines.iter().any(|line| line.starts_with(beginning)), "{beginning:?} in {lines:#?}");
     }
+}
+
+#[test]
+fn build_leaves_nothing_in_the_state_folder_of_another_user() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[]);
+    let digest = registry.pull("packages/hello", "latest");
+    registry.stop();
+    let own = |owner: &str| {
+        let status = root("chown").args(["-R", owner]).arg(&registry.state).status().unwrap();
+        assert!(status.success());
+    };
+    let files = || {
+        let output = root("find").arg(&registry.state).args(["-printf", "%p %U %T@\n"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    own("65534:65534");
+    let before = files();
+    // As root, where there is a service's folder that only it can write to.
+    let output = registry.command(&["build", "packages/hello"]).output().unwrap();
+    let after = files();
+    own(&fs::metadata("/proc/self").unwrap().uid().to_string());
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && printed.contains(&digest), "{output:?}");
+    assert!(before.contains("index.redb 65534 "), "{before}");
+    assert_eq!(after, before);
+}
+
+#[test]
+fn output_that_nobody_reads_ends_a_command_quietly() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[("LOG_LEVEL", "INFO")]);
+    registry.stop();
+    for arguments in [&["check"][..], &["build", "packages/hello"], &["--help"], &["--version"]] {
+        // Closed before the first line.
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let output = registry.command(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let output = output.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!text.contains("panic") && !text.contains("pipe"), "{arguments:?}: {text}");
+        if !arguments[0].starts_with("--") {
+            assert_eq!(output.status.code(), Some(141), "{arguments:?}: {text}");
+        }
+    }
+    // Nor does the log.
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let output = registry.command(&["build", "packages/hello-zstd"]).stderr(writer).output().unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"sha256:"), "{output:?}");
 }
 
 #[test]

@@ -82,6 +82,14 @@ fn outcome<'a>(program: &str, arguments: impl IntoIterator<Item = &'a str>) -> O
     output.into()
 }
 
+/// The end of a `run`: the image, with another command if one is given.
+fn run_arguments<'a>(image: &'a str, command: &[&'a str]) -> Vec<&'a str> {
+    match command.split_first() {
+        Some((program, rest)) => [&["--entrypoint", program, image], rest].concat(),
+        None => vec![image],
+    }
+}
+
 /// A folder for what root writes.
 struct Folder(Option<TempDir>);
 
