@@ -364,6 +364,7 @@ fn hostile_descriptions_are_refused_in_clear_words_and_nothing_outside_the_store
         (rewrite("^.*$", "/same"), "both have this name"),
         (rewrite("$", &"x".repeat(5000)), "no name of at most"),
         (rewrite("$", "\0"), "no name of at most"),
+        (rewrite("x*", &"a".repeat(1_000_000)), "far too long"),
         // Not refused as an expression: it takes linear time, and gives another digest.
         (rewrite("^(.*)*(.*)*(.*)*(.*)*$", "/x/$1$2$3$4"), "but its bytes have"),
         (perm(json!({ "regex": "[", "mode": "0755" })), "the regular expression \"[\""),
