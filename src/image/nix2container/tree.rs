@@ -117,8 +117,8 @@ impl Tree {
                     owners.insert(owner.clone());
                     owner
                 });
-                let source = (name != source).then(|| source.into());
-                let source_length = source.as_ref().map_or(0, |source: &Box<[u8]>| source.len());
+                let source: Option<Box<[u8]>> = (name != source).then(|| source.into());
+                let source_length = source.as_deref().map_or(0, <[u8]>::len);
                 bytes += size_of::<Node>() + name.len() + source_length;
                 if bytes > self.max_memory {
                     let limit = self.max_memory;
