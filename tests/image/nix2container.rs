@@ -2,7 +2,7 @@
 
 use crate::{
     reference::go,
-    support::{Host, gzip, layer, xz, zstd},
+    support::{Compress, Host, gzip, layer, same, xz, zstd},
 };
 use forge_registry::{
     blob::Source,
@@ -181,8 +181,7 @@ fn files_of_layers_are_served_as_they_are_and_labelled_as_what_they_are() {
     let host = Host::new();
     let [one, ..] = plant(&host);
     let (mut layers, mut stored) = (vec![], vec![]);
-    let kinds: [(&str, fn(&[u8]) -> Vec<u8>); 3] =
-        [("tar", <[u8]>::to_vec), ("tar+gzip", gzip), ("tar+zstd", zstd)];
+    let kinds: [(&str, Compress); 3] = [("tar", same), ("tar+gzip", gzip), ("tar+zstd", zstd)];
     for (kind, compress) in kinds {
         let plain = layer(kind);
         let bytes = compress(&plain);
