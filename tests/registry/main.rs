@@ -16,6 +16,7 @@ mod faults;
 mod flakes;
 mod freshness;
 mod limits;
+mod nix2container;
 mod nothing_is_executed;
 mod packages;
 mod pulling;

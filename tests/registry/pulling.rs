@@ -23,6 +23,7 @@ fn every_example_format_is_built_and_pulled() {
         "hello-streamed-base",
         "hello-streamed-owned",
         "hello-streamed-conf",
+        "hello-nix2container",
         "myApp",
         "python3.12",
         "nested.inner.tool",
