@@ -7,7 +7,6 @@ use super::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::{
-    collections::VecDeque,
     io,
     ops::Range,
     pin::Pin,
@@ -70,7 +69,7 @@ impl Blob {
         let load: Option<Load> = match &self.bytes {
             Backing::Memory(bytes) => {
                 let bytes = bytes.slice(next as usize..end as usize);
-                let ready = if bytes.is_empty() { VecDeque::new() } else { [bytes].into() };
+                let ready = Some(bytes).filter(|bytes| !bytes.is_empty());
                 return BlobBody { load: None, next: end, end, ready, loading: None };
             }
             Backing::Mapped { mapping, offset } => {
@@ -78,7 +77,7 @@ impl Blob {
                 Some(Arc::new(move |range| {
                     let range = offset + range.start..offset + range.end;
                     mapping.populate(range.clone())?;
-                    Ok(vec![mapping.slice(range)?])
+                    mapping.slice(range)
                 }))
             }
             Backing::Tar(tar) => {
@@ -86,12 +85,12 @@ impl Blob {
                 Some(Arc::new(move |range| reader.read(range)))
             }
         };
-        BlobBody { load, next, end, ready: VecDeque::new(), loading: None }
+        BlobBody { load, next, end, ready: None, loading: None }
     }
 }
 
 /// Brings a chunk into memory, blocking on the disk.
-type Load = Arc<dyn Fn(Range<u64>) -> io::Result<Vec<Bytes>> + Send + Sync>;
+type Load = Arc<dyn Fn(Range<u64>) -> io::Result<Bytes> + Send + Sync>;
 
 /// Yields a range of a blob in chunks whose pages are already in memory.
 ///
@@ -104,9 +103,9 @@ pub struct BlobBody {
     next: u64,
     end: u64,
     /// What is in memory.
-    ready: VecDeque<Bytes>,
+    ready: Option<Bytes>,
     /// What is being brought there, and how many bytes that are.
-    loading: Option<(u64, JoinHandle<io::Result<Vec<Bytes>>>)>,
+    loading: Option<(u64, JoinHandle<io::Result<Bytes>>)>,
 }
 
 impl std::fmt::Debug for BlobBody {
@@ -116,7 +115,7 @@ impl std::fmt::Debug for BlobBody {
 }
 
 impl BlobBody {
-    fn load_next(&mut self) -> Option<(u64, JoinHandle<io::Result<Vec<Bytes>>>)> {
+    fn load_next(&mut self) -> Option<(u64, JoinHandle<io::Result<Bytes>>)> {
         let load = self.load.clone()?;
         if self.next >= self.end {
             return None;
@@ -128,7 +127,7 @@ impl BlobBody {
     }
 
     fn remaining(&self) -> u64 {
-        let ready: u64 = self.ready.iter().map(|bytes| bytes.len() as u64).sum();
+        let ready = self.ready.as_ref().map_or(0, |bytes| bytes.len() as u64);
         self.end - self.next + ready + self.loading.as_ref().map_or(0, |(length, _)| *length)
     }
 }
@@ -142,21 +141,20 @@ impl http_body::Body for BlobBody {
         if this.loading.is_none() {
             this.loading = this.load_next();
         }
-        if let Some(bytes) = this.ready.pop_front() {
+        if let Some(bytes) = this.ready.take() {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         let Some((length, handle)) = &mut this.loading else { return Poll::Ready(None) };
         let length = *length;
         let loaded = ready!(Pin::new(handle).poll(cx)).map_err(io::Error::other).and_then(|r| r);
-        let loaded = loaded.and_then(|chunk| match chunk.iter().map(Bytes::len).sum::<usize>() as u64 {
+        let loaded = loaded.and_then(|chunk| match chunk.len() as u64 {
             found if found == length => Ok(chunk),
             _ => Err(io::Error::other("a chunk has another length than it should")),
         });
         match loaded {
             Ok(chunk) => {
-                this.ready = chunk.into();
                 this.loading = this.load_next();
-                Poll::Ready(this.ready.pop_front().map(|bytes| Ok(Frame::data(bytes))))
+                Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
             Err(error) => {
                 this.loading = None;

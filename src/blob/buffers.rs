@@ -41,10 +41,6 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    pub(super) fn len(&self) -> usize {
-        self.filled
-    }
-
     /// Appends bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.space(bytes.len() as u64)?.copy_from_slice(bytes);
