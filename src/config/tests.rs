@@ -58,7 +58,6 @@ fn a_bad_value_is_one_line_with_name_value_and_what_is_allowed() {
         ("MAX_LAYERS", "1"),
         ("MAX_LAYERS", "126"),
         ("LAYER_STRATEGY", "best"),
-        ("POPULARITY", "relative.json"),
         ("MAX_CLOSURE_PATHS", "0"),
         ("NIX_SNAPSHOTTER", "2"),
     ];

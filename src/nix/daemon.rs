@@ -82,15 +82,6 @@ pub enum Buildable {
     Path(StorePath),
 }
 
-/// Something that is to be realised, and what that will yield.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// What to realise.
-    pub buildable: Buildable,
-    /// The store path, where that is known before it is built.
-    pub expected: Option<StorePath>,
-}
-
 impl Buildable {
     /// A name to show to people.
     pub fn name(&self) -> &str {
@@ -173,16 +164,6 @@ impl NixDaemon {
     /// Whether the path is in the store and registered.
     pub async fn is_valid(&self, path: &StorePath) -> Result<bool, DaemonError> {
         self.call(&Call::IsValid(self.store.print(path))).await
-    }
-
-    /// Whether all of these are.
-    pub async fn are_valid(&self, paths: &[StorePath]) -> Result<bool, DaemonError> {
-        for path in paths {
-            if !self.is_valid(path).await? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// Registers an indirect GC root: `link` is a symlink, outside of the store, that the daemon can read.

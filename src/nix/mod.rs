@@ -12,9 +12,9 @@ mod store_path;
 
 pub use build_log::{BuildLog, clean_message, strip_ansi};
 pub use build_progress::{BuildProgress, BuildStatus};
-pub use daemon::{BuildError, BuildSettings, Buildable, DaemonError, NixDaemon, Realised, Wanted};
+pub use daemon::{BuildError, BuildSettings, Buildable, DaemonError, NixDaemon, Realised};
 pub use evaluator::{Evaluator, EvaluatorError};
 pub use gc_roots::{GcRootError, GcRoots};
-pub use paths::{ClosureError, PathInfo};
+pub use paths::{ClosureError, PathInfo, Wanted};
 pub use secrets::hide_secrets;
 pub use store_path::{StoreDir, StorePath, StorePathError};

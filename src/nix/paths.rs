@@ -15,6 +15,15 @@ pub struct PathInfo {
     pub references: Vec<StorePath>,
 }
 
+/// Something that is to be realised, and what that will yield.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// What to realise.
+    pub buildable: Buildable,
+    /// The store path, where that is known before it is built.
+    pub expected: Option<StorePath>,
+}
+
 /// Why a closure is not known.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ClosureError {
@@ -37,6 +46,16 @@ pub enum ClosureError {
 }
 
 impl NixDaemon {
+    /// Whether all of these are in the store and registered.
+    pub async fn are_valid(&self, paths: &[StorePath]) -> Result<bool, DaemonError> {
+        for path in paths {
+            if !self.is_valid(path).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The store paths that realising these will yield, as far as that can be told: a derivation that is not there, or
     /// whose outputs are named by their contents, tells nothing.
     pub async fn outputs(&self, what: &[Buildable]) -> Result<Vec<Option<StorePath>>, DaemonError> {

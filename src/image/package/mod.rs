@@ -14,6 +14,7 @@
 mod platform;
 mod root;
 mod settings;
+mod store_layer;
 
 pub use platform::platform;
 pub use settings::{Empty, Settings, SettingsError};
@@ -23,7 +24,7 @@ use super::{
     store_file::follow,
 };
 use crate::{
-    layer::{Contents, Owner, StorePaths, Style, Writer},
+    layer::{Contents, Owner, Style, Writer},
     nix::StorePath,
     oci::{Digest, Platform},
 };
@@ -34,6 +35,7 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
 };
+use store_layer::StoreLayer;
 
 /// When everything in such an image was made: nothing else would be the same tomorrow.
 const CREATED: &str = "1970-01-01T00:00:01Z";
@@ -105,8 +107,8 @@ pub(super) fn make(
     };
 
     let links = root.into_layer();
-    let of_paths = |paths| StorePaths { paths, root_mode: 0o755 };
-    let store_layers: Vec<StorePaths<'_>> = layers.iter().map(|paths| of_paths(paths)).collect();
+    let store_layers: Vec<StoreLayer<'_>> =
+        layers.iter().map(|paths| StoreLayer { store: reader.store.as_path(), paths }).collect();
     let mut contents: Vec<&dyn Contents> = store_layers.iter().map(|layer| layer as &dyn Contents).collect();
     contents.push(&links);
     let style = Style { mtime: CREATED_SECONDS, owner: Owner::root(), writer: Writer::Python };
