@@ -90,6 +90,35 @@ debian_mirror() {
 		awk '$2 !~ /security/ { print $1; exit }'
 }
 
+# fetch_nix VERSION: sets $nix to a folder with Nix's commands; gets them from Debian if need be.
+fetch_nix() {
+	local suite root libraries interpreter
+	case $1 in
+	2.26) suite=trixie ;;
+	2.34) suite=forky ;;
+	*) die "there is no recipe for Nix $1, only for 2.26 and 2.34" ;;
+	esac
+	if ! command -v apt-get >/dev/null; then
+		nix=$(dirname "$(readlink -f "$(command -v nix)")")
+		[ -x "$nix/nix" ] ||
+			die "this is no Debian machine, to get Nix $1 from Debian's packages, and it has no Nix of its own"
+		say "this is no Debian machine: using its own $("$nix/nix" --version) in place of Nix $1"
+		return
+	fi
+	extract_packages "nix-$1" "$suite" nix-bin || exit 1
+	root=$(cache_dir)/nix-$1
+	nix=$root/usr/bin
+	[ -e "$root/patched" ] && return
+	(
+		flock 8
+		[ -e "$root/patched" ] && exit
+		libraries=$(dirname "$(find "$root/usr/lib" -name 'libc.so.6' | head -n 1)")
+		interpreter=$(find "$libraries" "$root/usr/lib64" "$root/usr/lib" -maxdepth 1 -name 'ld-linux-*.so.*' 2>/dev/null | head -n 1)
+		patchelf --set-interpreter "$interpreter" --force-rpath --set-rpath "$libraries" "$nix/nix" || exit 1
+		touch "$root/patched"
+	) 8>"$root/lock" || exit 1
+}
+
 # find_cargo: puts cargo on the PATH, wherever rustup has put it.
 find_cargo() {
 	command -v cargo >/dev/null && return

@@ -1,0 +1,39 @@
+# What a host without NixOS has elsewhere: the registry in /usr/local, settings in /etc/forge-registry, and Nix where its
+# installer puts it. `dev/units write` makes contrib/systemd of this and module.nix.
+{ lib, ... }:
+{
+  services.forge-registry = {
+    enable = true;
+    evaluator.enable = true;
+    # FLAKE=… or CATALOG=…, and everything else
+    environmentFile = "/etc/forge-registry/environment";
+  };
+  systemd.services = {
+    forge-registry.serviceConfig = {
+      BindReadOnlyPaths = [
+        "/usr"
+        "/lib"
+        "-/lib64"
+        "/etc/forge-registry" # the folder, so that a catalog in it can be replaced
+      ];
+      ExecPaths = lib.mkForce [
+        "/usr/local/bin/forge-registry"
+        "/usr/lib"
+        "/lib"
+        "-/lib64"
+      ];
+    };
+    "forge-evaluator@" = {
+      environment.NIX_USER_CONF_FILES = "%d/access-tokens";
+      serviceConfig = {
+        ExecPaths = [
+          "/usr"
+          "/lib"
+          "-/lib64"
+        ];
+        # /etc/credstore/forge-evaluator.access-tokens, should it be there: `access-tokens = github.com=…`
+        LoadCredential = [ "access-tokens:forge-evaluator.access-tokens" ];
+      };
+    };
+  };
+}
