@@ -183,6 +183,7 @@ let
     {
       newer ? true,
       fromImage ? null,
+      owner ? "0",
     }:
     run "text-of.sh" {
       name = "hello-conf.json";
@@ -211,8 +212,8 @@ let
           if newer then
             {
               mtime = "1970-01-01T00:00:01+00:00";
-              uid = "0";
-              gid = "0";
+              uid = owner;
+              gid = owner;
               uname = "root";
               gname = "root";
             }
@@ -240,6 +241,72 @@ let
         #! ${busybox}/busybox sh
         exec "${stream}"  ${streamedConf arguments} "$@"
       '';
+    };
+
+  # An image.json as nix2container's buildImage writes it: a layer's file, as of a base image or of paths that are not
+  # reproducible, and a layer to be computed from a store path that is moved to the root.
+  nix2container =
+    let
+      base = run "layer.sh" {
+        name = "base.tar";
+        layers = [ "base.sh" ];
+      };
+      root = run "root.sh" { name = "root"; };
+      # What nix2container says of `root`.
+      digest = "sha256:ab65aa4faeba27b6b6f18dc9166d9c7d385e47d2254d67594cb87e4325049ad1";
+    in
+    run "nix2container.sh" {
+      name = "image-hello.json";
+      layer = base;
+      description = builtins.toJSON {
+        version = 1;
+        image-config = {
+          Env = [ "PATH=/bin" ];
+          Cmd = [ "/bin/hello" ];
+          User = "1000";
+          WorkingDir = "/home/me";
+        };
+        arch = architecture;
+        created = "0001-01-01T00:00:00Z";
+        layers = [
+          {
+            digest = "@digest@";
+            diff_ids = "@digest@";
+            size = "@size@";
+            layer-path = base;
+            mediatype = "application/vnd.oci.image.layer.v1.tar";
+            History = { };
+          }
+          {
+            inherit digest;
+            diff_ids = digest;
+            size = 6144;
+            mediatype = "application/vnd.oci.image.layer.v1.tar";
+            History.created_by = "nix2container";
+            paths = [
+              {
+                path = root;
+                options = {
+                  rewrite = {
+                    regex = "^${root}";
+                    repl = "";
+                  };
+                  perms = [
+                    {
+                      regex = "/home/me";
+                      mode = "0700";
+                      uid = 1000;
+                      gid = 100;
+                      uname = "me";
+                      gname = "users";
+                    }
+                  ];
+                };
+              }
+            ];
+          }
+        ];
+      };
     };
 
   index =
@@ -299,14 +366,21 @@ in
       ];
     };
 
-    # Streamed images: the script, on a base image as well, and the configuration by itself.
+    # Streamed images: the script, on a base image as well, and the configuration by itself, in nixpkgs' form with another
+    # owner of all files, and in the older one.
     hello-streamed = package "hello" (streamed { });
     hello-streamed-base = package "hello" (streamed {
       fromImage = (helloIn { compress = "none"; }).image;
     });
+    hello-streamed-owned = package "hello" (streamedConf {
+      owner = "1000";
+    });
     hello-streamed-conf = package "hello" (streamedConf {
       newer = false;
     });
+
+    # nix2container's description of an image.
+    hello-nix2container = package "hello" nix2container;
 
     # An OCI layout whose one entry is an index of linux/amd64 and linux/arm64; and one that lists both by itself.
     # There being one busybox only, the arm64 image is for looking at, not for running.

@@ -38,6 +38,13 @@ fn main() -> ExitCode {
         Err(error) => return fail_settings(&error),
     };
     log(&config, matches!(command, Command::Build { .. }));
+    let inherited = match cli::inherited() {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::from(2);
+        }
+    };
     // Before any thread, listener or input: nothing that comes later can start a program.
     if let Err(error) = seccomp::deny_exec() {
         tracing::warn!("{error}; the registry starts no programs, but nothing enforces it");
@@ -51,7 +58,7 @@ fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         match command {
-            Command::Serve => cli::serve(config).await,
+            Command::Serve => cli::serve(config, inherited).await,
             Command::Check => cli::check(config).await,
             Command::Build { name } => cli::build(config, &name).await,
         }

@@ -2,12 +2,15 @@
 
 mod build;
 mod check;
+mod manager;
 mod open_files;
 mod serve;
+mod sockets;
 
 pub use build::build;
 pub use check::check;
 pub use serve::serve;
+pub use sockets::inherited;
 
 use forge_registry::{
     config::Config,

@@ -1,20 +1,21 @@
 //! `forge-registry serve`.
 
-use super::{daemon, open_files, resolver};
+use super::{
+    daemon,
+    manager::{Signals, until_stopped},
+    open_files, resolver,
+    sockets::{Inherited, listeners},
+};
 use forge_registry::{
     config::Config,
-    http::{self, Listener, Service},
+    http::{self, Service},
     registry::Registry,
 };
 use std::process::ExitCode;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
 
 /// Serves until SIGTERM or SIGINT.
-pub async fn serve(config: Config) -> ExitCode {
-    match try_serve(config).await {
+pub async fn serve(config: Config, inherited: Vec<Inherited>) -> ExitCode {
+    match try_serve(config, inherited).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -23,26 +24,14 @@ pub async fn serve(config: Config) -> ExitCode {
     }
 }
 
-async fn try_serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
+async fn try_serve(mut config: Config, inherited: Vec<Inherited>) -> Result<(), Box<dyn std::error::Error>> {
+    let signals = Signals::catch()?;
     let registry =
         Registry::open(&config.state_dir, config.registry.clone(), daemon(&config), resolver(&config)?)?;
-    let mut listeners = Vec::new();
-    for address in &config.listen {
-        let listener =
-            TcpListener::bind(address).await.map_err(|error| format!("LISTEN: {address}: {error}"))?;
-        tracing::info!("listening on {}", listener.local_addr()?);
-        listeners.push(Listener::Tcp(listener));
-    }
+    let listeners = listeners(&config, inherited).await?;
     config.server.max_connections = open_files::connections(config.server.max_connections);
     let maintenance = tokio::spawn(registry.clone().maintain());
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stopped = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping: running responses are finished, builds are nix-daemon's");
-    };
+    let stopped = until_stopped(signals, registry.clone(), config.shutdown_grace);
     let service = Service::new(registry.clone(), config.route);
     let cut = http::serve(listeners, service, config.server, stopped, config.shutdown_grace).await;
     if cut > 0 {

@@ -25,6 +25,8 @@ pub struct Config {
     pub catalog: Option<PathBuf>,
     /// `LISTEN`, or `FLASK_HOST` and `FLASK_PORT`.
     pub listen: Vec<SocketAddr>,
+    /// Whether `listen` was asked for, rather than being the default.
+    pub listen_is_set: bool,
     /// `SYSTEMS`
     pub systems: Vec<String>,
     /// `STATE_DIR`, or `STATE_DIRECTORY`.
@@ -127,7 +129,9 @@ impl Config {
     }
 
     fn from_raw(raw: Raw) -> Result<Self, ConfigError> {
-        let raw = raw.with_aliases().with_defaults();
+        let raw = raw.with_aliases();
+        let listen_is_set = raw.listen.as_ref().is_some_and(|listen| !listen.trim().is_empty());
+        let raw = raw.with_defaults();
         let flake = raw.flake.map(|flake| parse("FLAKE", Some(flake), flake_reference)).transpose()?;
         let catalog = raw.catalog.map(|file| parse("CATALOG", Some(file), absolute)).transpose()?;
         if flake.is_none() && catalog.is_none() {
@@ -168,8 +172,10 @@ impl Config {
             max_remembered: parse("MAX_REMEMBERED", raw.max_remembered, nonzero)?,
             max_builds: parse("MAX_BUILDS", raw.max_builds, nonzero)?,
             max_queued_builds: parse("MAX_QUEUED_BUILDS", raw.max_queued_builds, count)?,
+            max_queued_readings: parse("MAX_QUEUED_READINGS", raw.max_queued_readings, count)?,
             max_evaluations: parse("MAX_EVALUATIONS", raw.max_evaluations, nonzero)?,
             max_queued_evaluations: parse("MAX_QUEUED_EVALUATIONS", raw.max_queued_evaluations, count)?,
+            ready_timeout: parse("READY_TIMEOUT", raw.ready_timeout, positive)?,
             max_mapped_files: parse("MAX_MAPPED_FILES", raw.max_mapped_files, nonzero)?,
             retention,
             cache_max_bytes: parse("CACHE_MAX_BYTES", raw.cache_max_bytes, bytes)?,
@@ -187,6 +193,7 @@ impl Config {
             flake,
             catalog,
             listen: parse("LISTEN", raw.listen, listen)?,
+            listen_is_set,
             systems: parse("SYSTEMS", raw.systems, systems)?,
             state_dir: parse("STATE_DIR", raw.state_dir, path)?,
             nix_daemon_socket: parse("NIX_DAEMON_SOCKET", raw.nix_daemon_socket, path)?,

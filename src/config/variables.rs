@@ -48,7 +48,7 @@ settings! {
     catalog "CATALOG" = "",
         "A JSON file of names and derivations that are served without evaluating anything; read again when it changes.";
     listen "LISTEN" = "127.0.0.1:6443",
-        "Addresses and ports to listen on, separated by commas.",
+        "Addresses and ports to listen on, separated by commas; the default is not, if a service manager hands over sockets.",
         aliases "FLASK_HOST and FLASK_PORT";
     systems "SYSTEMS" = "",
         "Nix systems to look attributes up in, the preferred first, separated by commas; this machine's if not set.";
@@ -72,7 +72,7 @@ settings! {
     pull_wait_once "PULL_WAIT_ONCE" = "30m",
         "The same for clients that would not come back, but wait for as long as it takes: docker before 29.";
     failure_ttl "FAILURE_TTL" = "30s",
-        "How long a failed evaluation or build is remembered instead of tried again.";
+        "How long it is remembered that an evaluation, a build or making a blob again failed, instead of trying it again.";
     unknown_ttl "UNKNOWN_TTL" = "10s",
         "How long it is remembered that a name or tag does not exist.";
     max_remembered "MAX_REMEMBERED" = "10000",
@@ -84,12 +84,16 @@ settings! {
         "How long nix-daemon may take to answer anything but a build.";
     evaluation_timeout "EVALUATION_TIMEOUT" = "300s",
         "How long one evaluation may take.";
+    ready_timeout "READY_TIMEOUT" = "10s",
+        "How long nix-daemon and the evaluator may take to answer for /readyz.";
     nix_max_jobs "NIX_MAX_JOBS" = "0",
         "How many derivations nix-daemon may build at a time for one image; 0 is the number of processors.";
     max_builds "MAX_BUILDS" = "4",
-        "Images that are built at a time, and images that are read at a time.";
+        "Images that are built at a time, and images that are in the store already and read at a time.";
     max_queued_builds "MAX_QUEUED_BUILDS" = "64",
         "Builds that wait for their turn; beyond that the answer is 429.";
+    max_queued_readings "MAX_QUEUED_READINGS" = "256",
+        "Images that are in the store already and wait to be read; beyond that the answer is 429.";
     max_evaluations "MAX_EVALUATIONS" = "4",
         "Evaluations at a time.";
     max_queued_evaluations "MAX_QUEUED_EVALUATIONS" = "256",

@@ -2,10 +2,12 @@
 
 use super::{
     api::Api,
+    error::Failure,
     io::{Activity, Due, Flight, Watched},
     limits::ServerLimits,
     log::LoggedBody,
     peer::Peer,
+    refusal,
     service::Service,
 };
 use bytes::Bytes;
@@ -18,16 +20,17 @@ use hyper_util::{
 };
 use std::{
     convert::Infallible,
+    error::Error,
     io,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 /// How long a client has to take leave of a connection that is being closed.
@@ -84,6 +87,32 @@ impl<A: Api> Shared<A> {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Arc::new(Activity::new());
+        let io = Arc::new(Mutex::new(io));
+        let Err(error) = self.serve(io.clone(), &activity, &peer, &mut phase).await else { return };
+        let reason = Chain(&*error);
+        let (Some(status), Some(io)) = (activity.refused(), Arc::into_inner(io)) else {
+            tracing::debug!(client = %peer, error = %reason, "connection ended");
+            return;
+        };
+        let mut io = io.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let response = self.service.refuse(Failure::unreadable(status, reason, &self.limits), peer);
+        tokio::select! {
+            _sent_or_gone = timeout(FAREWELL, refusal::send(&mut io, response)) => {}
+            _ended = phase.wait_for(|phase| *phase == Phase::Cut) => {}
+        }
+    }
+
+    /// hyper's part of a connection. Fails when hyper does.
+    async fn serve<I>(
+        &self,
+        io: Arc<Mutex<I>>,
+        activity: &Arc<Activity>,
+        peer: &Peer,
+        phase: &mut watch::Receiver<Phase>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let io = TokioIo::new(Watched::new(io, activity.clone()));
         let service = service_fn(|request: Request<Incoming>| {
             let http2 = request.version() == Version::HTTP_2;
@@ -97,19 +126,24 @@ impl<A: Api> Shared<A> {
         });
         let mut connection = pin!(self.builder.serve_connection(io, service));
         let mut closing: Option<Instant> = None;
+        let mut draining: Option<Instant> = None;
         loop {
+            // A client that has connected just now has its first request on the way, and would take a closed
+            // connection for an error.
+            if draining.is_some() && closing.is_none() && !activity.is_silent() {
+                closing = Some(Instant::now());
+                connection.as_mut().graceful_shutdown();
+            }
             let due = activity.due(&self.limits);
             // A socket that blocks does so too often to wake this up each time, so look again now and then.
             let again = Instant::now() + self.limits.write_timeout;
-            let farewell = closing.and_then(|told| activity.farewell(told, FAREWELL));
+            let farewell = match (closing, draining) {
+                (Some(told), _) => activity.farewell(told, FAREWELL),
+                (None, since) => since.map(|since| since + FAREWELL),
+            };
             let wake = [due.map(|(at, _)| at), farewell].into_iter().flatten().fold(again, Instant::min);
             tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(client = %peer, error = %Chain(&*error), "connection ended");
-                    }
-                    return;
-                }
+                ended = connection.as_mut() => return ended,
                 () = sleep_until(wake) => {
                     let now = Instant::now();
                     // A request that has come in the meantime does not wake this up; then nothing is due any more.
@@ -117,17 +151,19 @@ impl<A: Api> Shared<A> {
                         Some((at, Due::Idle)) if at <= now && closing.is_none() => {}
                         Some((at, due)) if at <= now => {
                             tracing::debug!(client = %peer, ?due, "connection closed");
-                            return;
+                            return Ok(());
                         }
-                        _ if farewell.is_some_and(|at| at <= now) => return,
+                        _ if farewell.is_some_and(|at| at <= now) => return Ok(()),
                         _ => continue,
                     }
                 }
                 () = activity.changed.notified() => continue,
                 changed = phase.changed() => {
                     if changed.is_err() || *phase.borrow() == Phase::Cut {
-                        return;
+                        return Ok(());
                     }
+                    draining = Some(Instant::now());
+                    continue;
                 }
                 () = self.make_room.notified(), if closing.is_none() && activity.is_idle() => {}
             }
@@ -140,7 +176,7 @@ impl<A: Api> Shared<A> {
 }
 
 /// An error with its causes: hyper's own messages rarely say enough.
-struct Chain<'a>(&'a (dyn std::error::Error + 'static));
+struct Chain<'a>(&'a (dyn Error + 'static));
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -10,14 +10,14 @@
 //!
 //! Hence a failed build is `422` with `MANIFEST_UNKNOWN`: there is no manifest, this is why, asked once, printed by all.
 
-use super::{body::Body, reason, request_id::RequestId, route::RouteError};
+use super::{body::Body, limits::ServerLimits, reason, request_id::RequestId, route::RouteError};
 use crate::{
     oci::{ErrorBody, ErrorCode, ErrorEntry},
     registry::{Readiness, RegistryError},
 };
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 /// An answer other than success: everything that its response is made of but the request id.
 #[derive(Debug, Clone)]
@@ -80,6 +80,20 @@ impl Failure {
             failure.headers.push((header::CONTENT_RANGE, value));
         }
         failure
+    }
+
+    /// For a request that hyper could not read, with the status that it chose.
+    pub fn unreadable(status: StatusCode, reason: impl Display, limits: &ServerLimits) -> Self {
+        let ServerLimits { max_header_bytes, max_headers, .. } = limits;
+        let (code, limits) = match status {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+                ErrorCode::SizeInvalid,
+                format!(" (MAX_HEADER_BYTES is {max_header_bytes}, MAX_HEADERS is {max_headers})"),
+            ),
+            StatusCode::URI_TOO_LONG => (ErrorCode::SizeInvalid, String::new()),
+            _ => (ErrorCode::Unknown, String::new()),
+        };
+        Self::new(status, code, format!("the request cannot be read: {reason}{limits}"))
     }
 
     /// 503 for `/readyz`, if a part does not answer.
@@ -177,6 +191,11 @@ impl From<RegistryError> for Failure {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
                     .retry_after(Duration::from_secs(5))
             }
+            E::StorageFull { .. } => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                ErrorCode::Unknown,
+                "the registry's disk is full, so it cannot take this image; whoever runs it has to free some space",
+            ),
             E::Internal { .. } => Self::internal(message),
         }
     }

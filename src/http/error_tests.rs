@@ -22,6 +22,7 @@ fn every_error() -> Vec<(RegistryError, u16, &'static str)> {
         (E::InProgress { message: message(), retry_after }, 429, "TOOMANYREQUESTS"),
         (E::Overloaded { message: message(), retry_after }, 429, "TOOMANYREQUESTS"),
         (E::Unavailable { message: message() }, 503, "UNAVAILABLE"),
+        (E::StorageFull { message: "secret".into() }, 507, "UNKNOWN"),
         (E::Internal { message: "secret".into() }, 500, "UNKNOWN"),
     ]
 }
@@ -49,7 +50,7 @@ async fn every_error_is_json_that_names_the_request() {
         assert_eq!(parts.headers[header::CACHE_CONTROL], "no-store");
         assert_eq!(body["errors"][0]["detail"]["requestId"].as_str().unwrap().len(), 10);
         assert_eq!(parts.headers.contains_key(header::RETRY_AFTER), matches!(status, 429 | 503));
-        if status != 500 {
+        if !matches!(status, 500 | 507) {
             assert_eq!(body["errors"][0]["message"], text.as_str());
             assert!(reason(&parts).starts_with(&text), "{}", reason(&parts));
         }

@@ -5,12 +5,13 @@
 //! bytes and requests leave marks here, and `connection` acts on them.
 
 use super::limits::ServerLimits;
+use http::StatusCode;
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
@@ -39,6 +40,10 @@ pub struct Activity {
     blocked_since: AtomicU64,
     /// A stream of an HTTP/2 connection took a chunk.
     streamed_at: AtomicU64,
+    /// There has been a request since all that was written reached the socket: what is written is its response.
+    responding: AtomicBool,
+    /// The status with which hyper answered a request that it could not read; zero if it did not.
+    refused: AtomicU16,
     /// The connection became idle, or no longer is: something may be due earlier than it was.
     pub changed: Notify,
 }
@@ -66,6 +71,8 @@ impl Activity {
             idle_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
             streamed_at: AtomicU64::new(0),
+            responding: AtomicBool::new(false),
+            refused: AtomicU16::new(0),
             changed: Notify::new(),
         }
     }
@@ -82,6 +89,13 @@ impl Activity {
     pub fn is_idle(&self) -> bool {
         self.in_flight.load(Relaxed) == 0
             && self.idle_since.load(Relaxed) != 0
+            && self.head_since.load(Relaxed) == 0
+    }
+
+    /// Whether not one byte has come yet.
+    pub fn is_silent(&self) -> bool {
+        self.in_flight.load(Relaxed) == 0
+            && self.idle_since.load(Relaxed) == 0
             && self.head_since.load(Relaxed) == 0
     }
 
@@ -123,6 +137,30 @@ impl Activity {
         }
     }
 
+    /// With which status hyper answered a request that it could not read, if it did. The answer was held back.
+    pub fn refused(&self) -> Option<StatusCode> {
+        StatusCode::from_u16(self.refused.load(Relaxed)).ok()
+    }
+
+    /// Whether `bytes` are an answer that hyper gives by itself: it has no body, and nothing follows it. hyper reads a
+    /// request when the response to the one before has been written, so without one these bytes begin a response.
+    fn refuses(&self, bytes: &[u8]) -> bool {
+        if self.responding.load(Relaxed) {
+            return false;
+        }
+        if self.refused().is_none() && bytes.starts_with(b"HTTP/1.") {
+            let status = bytes.get(9..12).and_then(|status| StatusCode::from_bytes(status).ok());
+            self.refused.store(status.map_or(0, |status| status.as_u16()), Relaxed);
+        }
+        self.refused().is_some()
+    }
+
+    fn flushed(&self) {
+        if self.in_flight.load(Relaxed) == 0 {
+            self.responding.store(false, Relaxed);
+        }
+    }
+
     fn read(&self) {
         // An HTTP/2 connection reads frames that belong to no request; hyper's own limits take care of those.
         if self.in_flight.load(Relaxed) == 0
@@ -147,6 +185,7 @@ impl Flight {
     pub fn begin(activity: Arc<Activity>, http2: bool) -> Self {
         activity.http2.store(http2, Relaxed);
         activity.in_flight.fetch_add(1, Relaxed);
+        activity.responding.store(true, Relaxed);
         activity.head_since.store(0, Relaxed);
         Self { activity, sending: false }
     }
@@ -181,25 +220,25 @@ impl Drop for Flight {
 /// A connection's bytes, leaving marks as they pass.
 #[derive(Debug)]
 pub struct Watched<I> {
-    io: I,
+    io: Arc<Mutex<I>>,
     activity: Arc<Activity>,
 }
 
 impl<I> Watched<I> {
-    /// Watches over `io`.
-    pub fn new(io: I, activity: Arc<Activity>) -> Self {
+    /// Watches over `io`, which whoever keeps a reference gets back when hyper is done with it.
+    pub fn new(io: Arc<Mutex<I>>, activity: Arc<Activity>) -> Self {
         Self { io, activity }
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        let polled = Pin::new(&mut *lock(&self.io)).poll_read(cx, buf);
         if buf.filled().len() > before {
             self.activity.read();
         }
@@ -208,33 +247,47 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
 }
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.activity.refuses(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let polled = Pin::new(&mut *lock(&self.io)).poll_write(cx, buf);
         self.activity.wrote(&polled);
         polled
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        if self.activity.refuses(bufs.first().map_or(&[], |buf| buf)) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        let polled = Pin::new(&mut *lock(&self.io)).poll_write_vectored(cx, bufs);
         self.activity.wrote(&polled);
         polled
     }
 
     // Without this, hyper would copy every chunk into one buffer.
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        lock(&self.io).is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut *lock(&self.io)).poll_flush(cx);
+        if let Poll::Ready(Ok(())) = polled {
+            // hyper flushes when it has written all that it has.
+            self.activity.flushed();
+        }
+        polled
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.activity.refused().is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut *lock(&self.io)).poll_shutdown(cx)
     }
 }
 

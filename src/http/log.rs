@@ -18,13 +18,14 @@ use std::{
 pub struct RequestLog {
     id: RequestId,
     peer: Peer,
-    method: Method,
+    method: Option<Method>,
     path: Option<String>,
-    version: Version,
+    version: Option<Version>,
     agent: Option<String>,
     name: Option<String>,
     reference: Option<String>,
     quiet: bool,
+    error: Option<String>,
     started: Instant,
     status: Option<StatusCode>,
     sent: u64,
@@ -34,16 +35,27 @@ pub struct RequestLog {
 impl RequestLog {
     /// Notes who asks.
     pub fn new<B>(id: RequestId, peer: Peer, request: &Request<B>) -> Self {
+        let mut log = Self::unreadable(id, peer);
+        log.method = Some(request.method().clone());
+        log.path = Some(request.uri().path().chars().take(300).collect());
+        log.version = Some(request.version());
+        log.agent = agent(request.headers());
+        log
+    }
+
+    /// Notes who asks something that cannot be read.
+    pub fn unreadable(id: RequestId, peer: Peer) -> Self {
         Self {
             id,
             peer,
-            method: request.method().clone(),
-            path: Some(request.uri().path().chars().take(300).collect()),
-            version: request.version(),
-            agent: agent(request.headers()),
+            method: None,
+            path: None,
+            version: None,
+            agent: None,
             name: None,
             reference: None,
             quiet: false,
+            error: None,
             started: Instant::now(),
             status: None,
             sent: 0,
@@ -70,6 +82,11 @@ impl RequestLog {
         self.reference = reference;
     }
 
+    /// Notes why there is no answer, where nothing else in the line tells.
+    pub fn error(&mut self, error: &str) {
+        self.error = Some(error.to_owned());
+    }
+
     /// Ties the line to the response: it is written when the body is dropped.
     pub fn attach(mut self, response: Response<Body>) -> Response<LoggedBody> {
         self.status = Some(response.status());
@@ -94,15 +111,16 @@ impl Drop for RequestLog {
                 tracing::$level!(
                     request = %self.id,
                     client = %self.peer,
-                    method = %self.method,
+                    method = self.method.as_ref().map(tracing::field::display),
                     path = self.path.as_deref().filter(|_| self.name.is_none()),
                     name = self.name,
                     reference = self.reference,
                     status = self.status.map(|s| s.as_u16()),
                     bytes = self.sent,
                     ms = self.started.elapsed().as_micros() as f64 / 1e3,
-                    http = ?self.version,
+                    http = self.version.map(tracing::field::debug),
                     agent = self.agent,
+                    error = self.error,
                     outcome,
                     "request"
                 )

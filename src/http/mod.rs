@@ -22,6 +22,7 @@ mod peer;
 mod query;
 pub mod range;
 mod reason;
+mod refusal;
 mod request_id;
 pub mod route;
 pub mod server;

@@ -7,12 +7,15 @@ use std::{fmt, net::SocketAddr};
 pub enum Peer {
     /// An address and port.
     Inet(SocketAddr),
+    /// A process of this machine, by a Unix socket.
+    Unix,
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Inet(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
         }
     }
 }

@@ -9,28 +9,38 @@ use super::{
 };
 use std::{future::Future, io, sync::Arc, time::Duration};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 
-/// A bound listener. TLS and Unix sockets will be variants of their own, each of which leads to a stream that
-/// `connection` serves.
+/// A bound listener. TLS will be a variant of its own, each of which leads to a stream that `connection` serves.
 #[derive(Debug)]
 pub enum Listener {
     /// Plain HTTP over TCP.
     Tcp(TcpListener),
+    /// Plain HTTP over a Unix socket.
+    Unix(UnixListener),
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 // Chunks are large and headers go out together with the first one: nothing is gained by waiting.
                 // Fails only if the client has gone already, which will be seen soon enough.
                 let _ = stream.set_nodelay(true);
-                Ok((stream, Peer::Inet(address)))
+                Ok((Stream::Tcp(stream), Peer::Inet(address)))
+            }
+            Self::Unix(listener) => {
+                let (stream, _unnamed) = listener.accept().await?;
+                Ok((Stream::Unix(stream), Peer::Unix))
             }
         }
     }
@@ -59,12 +69,16 @@ pub async fn serve<A: Api>(
 
     shutdown.await;
     phase.send_replace(Phase::Draining);
-    // The listeners are closed when their tasks are gone.
-    while accepting.join_next().await.is_some() {}
-    // All permits together: every connection has ended.
-    if tokio::time::timeout(grace, permits.acquire_many(max)).await.is_ok() {
+    let drained = async {
+        // The listeners are closed when their tasks are gone.
+        while accepting.join_next().await.is_some() {}
+        // All permits together: every connection has ended.
+        let _all = permits.acquire_many(max).await;
+    };
+    if tokio::time::timeout(grace, drained).await.is_ok() {
         return 0;
     }
+    accepting.shutdown().await;
     let left = max - u32::try_from(permits.available_permits()).unwrap_or(max).min(max);
     phase.send_replace(Phase::Cut);
     let _ended = permits.acquire_many(max).await;
@@ -95,15 +109,14 @@ async fn accept<A: Api>(
                 continue;
             }
         };
-        let stopped = phase.wait_for(|phase| *phase != Phase::Running);
-        let permit = tokio::select! {
-            _ = stopped => return,
-            permit = permit(&permits, &shared) => permit,
-        };
-        let Some(permit) = permit else { return };
+        // Also when the server is stopped meanwhile: the client was not refused, so it is to have its answer.
+        let Some(permit) = permit(&permits, &shared).await else { return };
         let (shared, phase) = (shared.clone(), phase.clone());
         tokio::spawn(async move {
-            shared.run(stream, peer, phase).await;
+            match stream {
+                Stream::Tcp(stream) => shared.run(stream, peer, phase).await,
+                Stream::Unix(stream) => shared.run(stream, peer, phase).await,
+            }
             drop(permit);
         });
     }

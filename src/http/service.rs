@@ -78,19 +78,22 @@ impl<A: Api> Service<A> {
             failure.into_response(id, parts.method == Method::HEAD)
         });
 
-        let headers = response.headers_mut();
-        if let Ok(id) = HeaderValue::try_from(id.to_string()) {
-            headers.insert(REQUEST_ID, id);
-        }
         let path = parts.uri.path();
-        if path == "/v2" || path.starts_with("/v2/") {
-            headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-        }
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(header::SERVER, HeaderValue::from_static("forge-registry"));
+        complete(&mut response, id, path == "/v2" || path.starts_with("/v2/"));
         if !drained && parts.version < Version::HTTP_2 {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        log.attach(response)
+    }
+
+    /// Answers a request of `peer` that cannot be read, after which the connection is of no use.
+    pub fn refuse(&self, failure: Failure, peer: Peer) -> Response<LoggedBody> {
+        let id = self.ids.next();
+        let mut log = RequestLog::unreadable(id, peer);
+        log.error(&failure.message);
+        let mut response = failure.into_response(id, false);
+        complete(&mut response, id, true);
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         log.attach(response)
     }
 
@@ -142,6 +145,19 @@ impl<A: Api> Service<A> {
         let answer = self.api.manifest(repository, reference, patience).await?;
         answer::manifest(asked, reference, &answer)
     }
+}
+
+/// Adds the headers that do not depend on what is answered.
+fn complete(response: &mut Response<Body>, id: RequestId, api: bool) {
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+        headers.insert(REQUEST_ID, id);
+    }
+    if api {
+        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::SERVER, HeaderValue::from_static("forge-registry"));
 }
 
 /// Reads the body of a request, which nothing here wants, to its end or to a limit. Whether the end was reached: if

@@ -12,6 +12,7 @@
 //!
 //! A digest can have several locations, one an image: when one image is dropped, the other still has the bytes.
 
+mod handle;
 mod open;
 mod rows;
 
@@ -23,11 +24,11 @@ use crate::{
     nix::StorePath,
     oci::{Digest, RepositoryName, Tag},
 };
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use handle::Handle;
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
-    sync::{PoisonError, RwLock},
 };
 
 /// The format of keys and rows; another number is another database.
@@ -45,9 +46,7 @@ const USED: TableDefinition<'static, &[u8], u64> = TableDefinition::new("used");
 /// The index. All calls block, readers for microseconds, writers for a flush to the disk.
 #[derive(Debug)]
 pub struct Index {
-    path: PathBuf,
-    /// None while it cannot be opened again after a failure.
-    db: RwLock<Option<Database>>,
+    db: Handle,
 }
 
 /// The index cannot be used.
@@ -94,95 +93,74 @@ impl IndexError {
 type Result<T, E = IndexError> = std::result::Result<T, E>;
 
 impl Index {
-    fn read(&self) -> Result<ReadTransaction> {
-        self.with(|db| Ok(db.begin_read()?))
+    fn read<T>(&self, look: impl Fn(&ReadTransaction) -> Result<T>) -> Result<T> {
+        self.db.with(|db| look(&db.begin_read()?))
     }
 
     fn write<T>(&self, change: impl Fn(&WriteTransaction) -> Result<T>) -> Result<T> {
-        let attempt = || {
-            self.with(|db| {
-                let transaction = db.begin_write()?;
-                let result = change(&transaction)?;
-                transaction.commit()?;
-                Ok(result)
-            })
-        };
-        match attempt() {
-            // The database keeps its distance from a disk that has failed once, even if it was only full for a while.
-            Err(error) if error.is_of_the_disk() => {
-                self.reopen()?;
-                // What failed just now would fail again; what failed earlier and only shows now need not.
-                if matches!(error, IndexError::Database(redb::Error::Io(_))) { Err(error) } else { attempt() }
-            }
-            result => result,
-        }
-    }
-
-    fn with<T>(&self, work: impl Fn(&Database) -> Result<T>) -> Result<T> {
-        if let Some(db) = &*self.db.read().unwrap_or_else(PoisonError::into_inner) {
-            return work(db);
-        }
-        self.reopen()?;
-        match &*self.db.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(db) => work(db),
-            None => Err(redb::Error::DatabaseClosed.into()),
-        }
-    }
-
-    /// Closes the database and opens it again, as the next start would.
-    fn reopen(&self) -> Result<()> {
-        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
-        *db = None;
-        let (again, moved_aside) = open::database(&self.path)?;
-        match moved_aside {
-            None => tracing::info!("the index was opened again after a failure of the disk"),
-            Some((aside, reason)) => {
-                tracing::warn!(moved_to = %aside.display(), "the index cannot be used and was moved aside ({reason})");
-            }
-        }
-        *db = Some(again);
-        Ok(())
+        self.db.with(|db| {
+            let transaction = db.begin_write()?;
+            let result = change(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        })
     }
 
     /// What the tag led to when it was last resolved.
     pub fn tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<TagRow>> {
-        let table = self.read()?.open_table(TAGS)?;
-        let key = rows::tag_key(repository, tag);
-        table.get(&*key)?.map(|row| rows::decode("tags", &key, row.value())).transpose()
+        self.read(|transaction| {
+            let table = transaction.open_table(TAGS)?;
+            let key = rows::tag_key(repository, tag);
+            table.get(&*key)?.map(|row| rows::decode("tags", &key, row.value())).transpose()
+        })
     }
 
     /// All tags of a repository that have been resolved, sorted.
     pub fn tags(&self, repository: &RepositoryName) -> Result<Vec<(Tag, TagRow)>> {
-        let table = self.read()?.open_table(TAGS)?;
-        let prefix = rows::repository_prefix(repository);
-        let mut tags = Vec::new();
-        for entry in table.range::<&[u8]>(&*prefix..)? {
-            let (key, row) = entry?;
-            let Some(tag) = key.value().strip_prefix(&*prefix) else { break };
-            let tag = std::str::from_utf8(tag).ok().and_then(|tag| tag.parse().ok());
-            let tag = tag.ok_or(IndexError::Damaged("tags"))?;
-            tags.push((tag, rows::decode("tags", key.value(), row.value())?));
-        }
-        Ok(tags)
+        self.read(|transaction| {
+            let table = transaction.open_table(TAGS)?;
+            let prefix = rows::repository_prefix(repository);
+            let mut tags = Vec::new();
+            for entry in table.range::<&[u8]>(&*prefix..)? {
+                let (key, row) = entry?;
+                let Some(tag) = key.value().strip_prefix(&*prefix) else { break };
+                let tag = std::str::from_utf8(tag).ok().and_then(|tag| tag.parse().ok());
+                let tag = tag.ok_or(IndexError::Damaged("tags"))?;
+                tags.push((tag, rows::decode("tags", key.value(), row.value())?));
+            }
+            Ok(tags)
+        })
     }
 
     /// Everything about one image but its bytes.
     pub fn image(&self, id: &ImageId) -> Result<Option<ImageRow>> {
-        let table = self.read()?.open_table(IMAGES)?;
-        table.get(id.as_bytes())?.map(|row| rows::decode("images", id.as_bytes(), row.value())).transpose()
+        self.read(|transaction| {
+            let table = transaction.open_table(IMAGES)?;
+            table
+                .get(id.as_bytes())?
+                .map(|row| rows::decode("images", id.as_bytes(), row.value()))
+                .transpose()
+        })
     }
 
     /// The store paths of each layer of an image that is made of packages.
     pub fn layering(&self, id: &ImageId) -> Result<Option<Vec<Vec<StorePath>>>> {
-        let table = self.read()?.open_table(LAYERINGS)?;
-        table.get(id.as_bytes())?.map(|row| rows::decode("layerings", id.as_bytes(), row.value())).transpose()
+        self.read(|transaction| {
+            let table = transaction.open_table(LAYERINGS)?;
+            table
+                .get(id.as_bytes())?
+                .map(|row| rows::decode("layerings", id.as_bytes(), row.value()))
+                .transpose()
+        })
     }
 
     /// Where one of an image's digests is.
     pub fn location(&self, digest: &Digest, image: &ImageId) -> Result<Option<Location>> {
-        let table = self.read()?.open_table(CONTENTS)?;
-        let key = rows::content_key(digest, image);
-        table.get(key.as_slice())?.map(|row| rows::decode("contents", &key, row.value())).transpose()
+        self.read(|transaction| {
+            let table = transaction.open_table(CONTENTS)?;
+            let key = rows::content_key(digest, image);
+            table.get(key.as_slice())?.map(|row| rows::decode("contents", &key, row.value())).transpose()
+        })
     }
 
     /// Where a digest is, in every image of a repository that has it.
@@ -191,43 +169,48 @@ impl Index {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Vec<(ImageId, Location)>> {
-        let transaction = self.read()?;
-        let contents = transaction.open_table(CONTENTS)?;
-        let members = transaction.open_table(MEMBERS)?;
-        let prefix = digest.as_raw().as_slice();
-        let mut found = Vec::new();
-        for entry in contents.range::<&[u8]>(prefix..)? {
-            let (key, row) = entry?;
-            let Some(image) = key.value().strip_prefix(prefix) else { break };
-            let image = ImageId::from_bytes(image).ok_or(IndexError::Damaged("contents"))?;
-            if members.get(&*rows::member_key(repository, &image))?.is_some() {
-                found.push((image, rows::decode("contents", key.value(), row.value())?));
+        self.read(|transaction| {
+            let contents = transaction.open_table(CONTENTS)?;
+            let members = transaction.open_table(MEMBERS)?;
+            let prefix = digest.as_raw().as_slice();
+            let mut found = Vec::new();
+            for entry in contents.range::<&[u8]>(prefix..)? {
+                let (key, row) = entry?;
+                let Some(image) = key.value().strip_prefix(prefix) else { break };
+                let image = ImageId::from_bytes(image).ok_or(IndexError::Damaged("contents"))?;
+                if members.get(&*rows::member_key(repository, &image))?.is_some() {
+                    found.push((image, rows::decode("contents", key.value(), row.value())?));
+                }
             }
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 
     /// Whether any image has been served under this name.
     pub fn knows(&self, repository: &RepositoryName) -> Result<bool> {
-        let table = self.read()?.open_table(MEMBERS)?;
-        let prefix = rows::repository_prefix(repository);
-        let first = table.range::<&[u8]>(&*prefix..)?.next().transpose()?;
-        Ok(first.is_some_and(|(key, _)| key.value().starts_with(&prefix)))
+        self.read(|transaction| {
+            let table = transaction.open_table(MEMBERS)?;
+            let prefix = rows::repository_prefix(repository);
+            let first = table.range::<&[u8]>(&*prefix..)?.next().transpose()?;
+            Ok(first.is_some_and(|(key, _)| key.value().starts_with(&prefix)))
+        })
     }
 
     /// All names under which images have been served, sorted.
     pub fn repositories(&self) -> Result<Vec<RepositoryName>> {
-        let table = self.read()?.open_table(MEMBERS)?;
-        let mut names: Vec<RepositoryName> = Vec::new();
-        for entry in table.iter()? {
-            let (key, _) = entry?;
-            let name = key.value().split(|byte| *byte == 0).next().unwrap_or_default();
-            if names.last().is_none_or(|last| last.as_str().as_bytes() != name) {
-                let name = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
-                names.push(name.ok_or(IndexError::Damaged("members"))?);
+        self.read(|transaction| {
+            let table = transaction.open_table(MEMBERS)?;
+            let mut names: Vec<RepositoryName> = Vec::new();
+            for entry in table.iter()? {
+                let (key, _) = entry?;
+                let name = key.value().split(|byte| *byte == 0).next().unwrap_or_default();
+                if names.last().is_none_or(|last| last.as_str().as_bytes() != name) {
+                    let name = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+                    names.push(name.ok_or(IndexError::Damaged("members"))?);
+                }
             }
-        }
-        Ok(names)
+            Ok(names)
+        })
     }
 
     /// Writes an image and all its contents, in place of what was known of it.
@@ -279,7 +262,7 @@ impl Index {
     pub fn remove_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<()> {
         // Most names that do not exist never did: they cost no flush to the disk.
         let key = rows::tag_key(repository, tag);
-        if self.read()?.open_table(TAGS)?.get(&*key)?.is_none() {
+        if !self.read(|transaction| Ok(transaction.open_table(TAGS)?.get(&*key)?.is_some()))? {
             return Ok(());
         }
         self.write(|transaction| {
@@ -325,28 +308,51 @@ impl Index {
 
     /// All images and when each was last asked for, in microseconds since 1970.
     pub fn usage(&self) -> Result<Vec<(ImageId, u64)>> {
-        let transaction = self.read()?;
-        let used = transaction.open_table(USED)?;
-        let mut all = Vec::new();
-        for entry in transaction.open_table(IMAGES)?.iter()? {
-            let (key, _) = entry?;
-            let id = ImageId::from_bytes(key.value()).ok_or(IndexError::Damaged("images"))?;
-            let when = used.get(id.as_bytes())?.map_or(0, |when| when.value());
-            all.push((id, when));
-        }
-        Ok(all)
+        self.read(|transaction| {
+            let used = transaction.open_table(USED)?;
+            let mut all = Vec::new();
+            for entry in transaction.open_table(IMAGES)?.iter()? {
+                let (key, _) = entry?;
+                let id = ImageId::from_bytes(key.value()).ok_or(IndexError::Damaged("images"))?;
+                let when = used.get(id.as_bytes())?.map_or(0, |when| when.value());
+                all.push((id, when));
+            }
+            Ok(all)
+        })
+    }
+
+    /// Which files of the two caches something needs for a blob of one of these digests.
+    pub fn needed_of(&self, digests: &[Digest]) -> Result<Needed> {
+        self.read(|transaction| {
+            let table = transaction.open_table(CONTENTS)?;
+            let mut needed = Needed::default();
+            for digest in digests {
+                let prefix = digest.as_raw().as_slice();
+                for entry in table.range::<&[u8]>(prefix..)? {
+                    let (key, row) = entry?;
+                    if !key.value().starts_with(prefix) {
+                        break;
+                    }
+                    let location: Location = rows::decode("contents", key.value(), row.value())?;
+                    needed.add(*digest, &location.source);
+                }
+            }
+            Ok(needed)
+        })
     }
 
     /// Every file of the two caches that something needs.
     pub fn needed(&self) -> Result<Needed> {
-        let mut needed = Needed::default();
-        for entry in self.read()?.open_table(CONTENTS)?.iter()? {
-            let (key, row) = entry?;
-            let location: Location = rows::decode("contents", key.value(), row.value())?;
-            let digest = rows::digest_of_key(key.value()).ok_or(IndexError::Damaged("contents"))?;
-            needed.add(digest, &location.source);
-        }
-        Ok(needed)
+        self.read(|transaction| {
+            let mut needed = Needed::default();
+            for entry in transaction.open_table(CONTENTS)?.iter()? {
+                let (key, row) = entry?;
+                let location: Location = rows::decode("contents", key.value(), row.value())?;
+                let digest = rows::digest_of_key(key.value()).ok_or(IndexError::Damaged("contents"))?;
+                needed.add(digest, &location.source);
+            }
+            Ok(needed)
+        })
     }
 }
 

@@ -1,9 +1,10 @@
 //! Opening the index: a damaged one, or one of another format, is moved aside. It can be made again from the Nix store,
 //! so it is never a reason not to start.
 
-use super::{CONTENTS, FORMAT, IMAGES, Index, IndexError, LAYERINGS, MEMBERS, META, Result, TAGS, USED};
+use super::{
+    CONTENTS, FORMAT, Handle, IMAGES, Index, IndexError, LAYERINGS, MEMBERS, META, Result, TAGS, USED,
+};
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
-use std::sync::RwLock;
 use std::{
     fs,
     io::ErrorKind,
@@ -12,8 +13,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Memory for pages of the database.
-const CACHE_BYTES: usize = 32 << 20;
+/// Memory for pages of the database. Unit tests see what the file says.
+const CACHE_BYTES: usize = if cfg!(test) { 0 } else { 32 << 20 };
 
 /// An open index.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct Opened {
 /// Opens the index in the file `path`, which is made if it does not exist.
 pub fn open(path: &Path) -> Result<Opened> {
     let (db, moved_aside) = database(path)?;
-    Ok(Opened { index: Index { path: path.into(), db: RwLock::new(Some(db)) }, moved_aside })
+    Ok(Opened { index: Index { db: Handle::new(path, db) }, moved_aside })
 }
 
 /// The database in the file `path`, and where a former one was moved to.

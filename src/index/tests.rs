@@ -175,3 +175,45 @@ fn an_index_of_a_future_format_is_moved_aside() {
 fn a_folder_that_cannot_be_written_is_an_error_and_not_damage() {
     assert!(matches!(open(std::path::Path::new("/proc/index.redb")), Err(IndexError::Io { .. })));
 }
+
+#[test]
+fn what_one_image_needs_is_found_without_looking_at_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(&dir.path().join("index.redb")).unwrap().index;
+    let cached = |contents: &[&[u8]], n: u8| {
+        let (id, row, mut contents) = image(n, contents);
+        contents.iter_mut().for_each(|(_, location)| location.source = Source::Cache);
+        index.put_image(&id, &row, &contents, None, 1).unwrap();
+        id
+    };
+    let (first, _, _) =
+        (cached(&[b"shared", b"mine"], b'1'), cached(&[b"shared"], b'2'), cached(&[b"x"], b'3'));
+    index
+        .write(|t| {
+            let key = rows::content_key(&Digest::of(b"another"), &first);
+            t.open_table(CONTENTS)?.insert(key.as_slice(), b"damaged".as_slice())?;
+            Ok(())
+        })
+        .unwrap();
+    index.remove_images(&HashSet::from([first])).unwrap();
+    let digests = [Digest::of(b"shared"), Digest::of(b"mine")];
+    assert_eq!(index.needed_of(&digests).unwrap().blobs, HashSet::from([digests[0]]));
+    assert!(index.needed().is_err());
+}
+
+#[test]
+fn an_index_that_could_not_be_read_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.redb");
+    let index = open(&path).unwrap().index;
+    let contents: Vec<Vec<u8>> = (0..200u8).map(|n| vec![n; 2000]).collect();
+    let contents: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
+    let (id, row, contents) = image(b'1', &contents);
+    index.put_image(&id, &row, &contents, None, 1).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(8192).unwrap();
+    assert!(index.needed().is_err(), "the file is too short");
+    // Nothing is written in between.
+    assert_eq!(index.image(&id).unwrap(), None);
+    index.put_image(&id, &row, &contents, None, 1).unwrap();
+    assert_eq!(index.image(&id).unwrap(), Some(row));
+}

@@ -38,9 +38,9 @@ impl Owner {
 /// The programs that write the same headers as we do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Writer {
-    /// Python 3.11 and later: `tarfile` in PAX format and streaming mode.
+    /// Python 3.9 and later: `tarfile` in PAX format and streaming mode.
     Python,
-    /// The same up to Python 3.10, where the fields for a device's numbers have zeroes as octal digits.
+    /// The same up to Python 3.8, where the fields for a device's numbers have zeroes as octal digits.
     OldPython,
     /// Go: `archive/tar`, with the format left to it.
     Go,

@@ -19,13 +19,14 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::Semaphore,
 };
 
 /// Reading is buffered since the protocol is read field by field. Writing must not be: the crate never flushes.
 pub(super) type Connection = DaemonStore<Join<BufReader<OwnedReadHalf>, OwnedWriteHalf>>;
 
-/// Connections kept open between calls.
-const MAX_IDLE: usize = 4;
+/// Short calls at a time; so many connections are kept open for them.
+const MAX_CALLS: usize = 4;
 /// How much later than nix-daemon the registry gives up on a derivation, so that nix-daemon's own word comes first.
 const TIMEOUT_MARGIN: Duration = Duration::from_secs(20);
 
@@ -45,6 +46,7 @@ pub struct NixDaemon {
     store: StoreDir,
     build: BuildSettings,
     answer_timeout: Duration,
+    calls: Semaphore,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -127,7 +129,8 @@ pub struct Realised {
 impl NixDaemon {
     /// A client of the daemon at `socket`; connects when first needed. `answer_timeout` bounds every call but builds.
     pub fn new(socket: &Path, store: StoreDir, build: BuildSettings, answer_timeout: Duration) -> Self {
-        Self { socket: socket.into(), store, build, answer_timeout, idle: Mutex::new(Vec::new()) }
+        let (calls, idle) = (Semaphore::new(MAX_CALLS), Mutex::default());
+        Self { socket: socket.into(), store, build, answer_timeout, calls, idle }
     }
 
     /// The store folder.
@@ -305,6 +308,9 @@ impl NixDaemon {
     /// Runs a short call on an idle connection, else on a new one. A connection that was idle may have been closed by
     /// a restart of the daemon, so a failure on one is tried again on a new one.
     async fn call(&self, call: &Call) -> Result<bool, DaemonError> {
+        let _place = tokio::time::timeout(self.answer_timeout, self.calls.acquire())
+            .await
+            .map_err(|_elapsed| self.unavailable("too busy with earlier calls".into()))?;
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(mut connection) = idle {
             match self.bounded(call.send(&mut connection)).await {
@@ -326,7 +332,7 @@ impl NixDaemon {
 
     fn keep(&self, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE {
+        if idle.len() < MAX_CALLS {
             idle.push(connection);
         }
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     blob::{Blob, Fingerprint, Keep, Mapping, Source, VirtualTar},
-    image,
+    image::{self, ImageError, Reader},
     index::{ImageId, Location},
     layer::EntryList,
     oci::{Digest, Document, RepositoryName, Tag},
@@ -50,10 +50,16 @@ impl Registry {
         if let Some(blob) = self.first_present(digest, &locations).await? {
             return Ok(blob);
         }
+        let mut failure = None;
         for (image, _) in &locations {
-            let (this, name, key) = (self.clone(), repository.clone(), (*image, *digest));
-            let restore = || async move { this.restore(&name, key.0, &key.1).await };
-            self.patient(self.restoring.join(key, restore), self.settings.pull_wait).await?;
+            match self.restored(repository, *image, digest).await {
+                // Another image may have it all the same.
+                Err(error) if self.lasts(&error).is_some() => {
+                    failure = failure.or(Some(error));
+                    continue;
+                }
+                result => result?,
+            }
             let locations = self.index.locations(repository, digest)?;
             if let Some(blob) = self.first_present(digest, &locations).await? {
                 return Ok(blob);
@@ -64,7 +70,31 @@ impl Registry {
                 blocking(move || this.drop_images([image].into())).await?;
             }
         }
-        Err(unknown())
+        Err(failure.unwrap_or_else(unknown))
+    }
+
+    /// Waits until a digest of an image has been made available again, or says why that failed a moment ago.
+    async fn restored(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        image: ImageId,
+        digest: &Digest,
+    ) -> Result<()> {
+        if let Some(error) = self.lost.get(&image) {
+            return Err(error);
+        }
+        let (this, repository, digest) = (self.clone(), repository.clone(), *digest);
+        let restoring = self.restoring.join((image, digest), || async move {
+            let result = this.restore(&repository, image, &digest).await;
+            if let Err(error) = &result
+                && let Some(duration) = this.lasts(error)
+            {
+                tracing::warn!(%repository, %digest, "it cannot be made available again: {error}");
+                this.lost.put(image, error.clone(), duration);
+            }
+            result
+        });
+        self.patient(restoring, self.settings.pull_wait).await
     }
 
     async fn first_present(
@@ -201,19 +231,17 @@ impl Registry {
             && realised.paths == row.objects
             && let Some(object) = row.objects.first().cloned()
         {
-            let _place = self.readings.acquire().await.map_err(RegistryError::internal)?;
-            let (this, digest) = (self.clone(), *digest);
-            let made = row.clone();
-            let again = blocking(move || {
-                let (selection, options) = (&made.selection, &made.options);
-                match image::recreate(&this.reader, &object, selection, options, digest, size) {
-                    Err(image::ImageError::Changed { .. }) => Ok(false),
-                    result => Ok(result.map(|()| true)?),
+            let (made, digest) = (row.clone(), *digest);
+            let again = move |reader: &Reader| {
+                image::recreate(reader, &object, &made.selection, &made.options, digest, size)
+            };
+            match self.reading(again).await? {
+                Err(ImageError::Changed { .. }) => {}
+                result => {
+                    result?;
+                    // Whoever collected the path may have removed its root.
+                    return Ok(self.roots.add(&self.daemon, &id.file_name(), &row.objects).await?);
                 }
-            });
-            if again.await? {
-                // Whoever collected the path may have removed its root.
-                return Ok(self.roots.add(&self.daemon, &id.file_name(), &row.objects).await?);
             }
         }
         landed(self.index_flight(realised, row.buildables, &row.selection, &row.options)).await.map(drop)

@@ -8,7 +8,7 @@ use crate::{
     oci::{Digest, RepositoryName},
     resolve::ResolveError,
 };
-use std::time::Duration;
+use std::{io, time::Duration};
 
 /// Why a request cannot be answered. `http::error` decides on status and code, exhaustively.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -89,6 +89,12 @@ pub enum RegistryError {
         /// Which socket and why.
         message: String,
     },
+    /// The registry's disk is full, so nothing can be unpacked or written down. The message is for the log.
+    #[error("{message}")]
+    StorageFull {
+        /// Which file system, and what to do.
+        message: String,
+    },
     /// Something that should not happen; the message is for the log, not for the client.
     #[error("{message}")]
     Internal {
@@ -100,6 +106,14 @@ pub enum RegistryError {
 impl RegistryError {
     pub(super) fn internal(message: impl ToString) -> Self {
         Self::Internal { message: message.to_string() }
+    }
+
+    /// The state folder has no room for something small.
+    fn full(error: &impl std::fmt::Display) -> Self {
+        let message = format!(
+            "no space left on the file system of STATE_DIR; free some, or lower CACHE_MAX_BYTES: {error}"
+        );
+        Self::StorageFull { message }
     }
 
     /// This, with what to do about its being no image.
@@ -134,6 +148,10 @@ impl RegistryError {
             BuildError::Daemon(error) => error.into(),
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Nix's message quotes the end of the log itself when it can; then that is enough.
@@ -173,6 +191,7 @@ impl From<GcRootError> for RegistryError {
     fn from(error: GcRootError) -> Self {
         match error {
             GcRootError::Daemon(error) => error.into(),
+            GcRootError::Io { error: ref source, .. } if is_full(source) => Self::full(&error),
             GcRootError::Io { .. } => Self::internal(error),
         }
     }
@@ -180,7 +199,14 @@ impl From<GcRootError> for RegistryError {
 
 impl From<IndexError> for RegistryError {
     fn from(error: IndexError) -> Self {
-        Self::internal(error)
+        match &error {
+            IndexError::Io { error: source, .. } | IndexError::Database(redb::Error::Io(source))
+                if is_full(source) =>
+            {
+                Self::full(&error)
+            }
+            _ => Self::internal(error),
+        }
     }
 }
 
@@ -218,6 +244,7 @@ impl From<ImageError> for RegistryError {
             | ImageError::LimitExceeded { .. }
             | ImageError::MemberNeeded { .. }
             | ImageError::Cache(CacheError::TooLarge { .. }) => Self::NotAnImage { message, is_other: false },
+            ImageError::Cache(CacheError::NoSpace { .. }) => Self::StorageFull { message },
             ImageError::Vanished { .. }
             | ImageError::Changed { .. }
             | ImageError::Cache(_)

@@ -1,12 +1,15 @@
 //! A limit on how many do something at a time, and on how many wait for their turn.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// At most so many inside, at most so many waiting.
 #[derive(Debug)]
 pub(super) struct Gate {
-    inside: Semaphore,
+    inside: Arc<Semaphore>,
     waiting: AtomicUsize,
     max_waiting: usize,
 }
@@ -25,12 +28,12 @@ impl Drop for Waiting<'_> {
 
 impl Gate {
     pub(super) fn new(max_inside: usize, max_waiting: usize) -> Self {
-        Self { inside: Semaphore::new(max_inside), waiting: AtomicUsize::new(0), max_waiting }
+        Self { inside: Arc::new(Semaphore::new(max_inside)), waiting: AtomicUsize::new(0), max_waiting }
     }
 
-    /// Waits for a place inside, or says at once that too many wait already.
-    pub(super) async fn enter(&self) -> Result<SemaphorePermit<'_>, Full> {
-        if let Ok(permit) = self.inside.try_acquire() {
+    /// Waits for a place inside, or says at once that too many wait already. The place is taken until it is dropped.
+    pub(super) async fn enter(&self) -> Result<OwnedSemaphorePermit, Full> {
+        if let Ok(permit) = self.inside.clone().try_acquire_owned() {
             return Ok(permit);
         }
         let ahead = self.waiting.fetch_add(1, Ordering::SeqCst);
@@ -38,7 +41,7 @@ impl Gate {
         if ahead >= self.max_waiting {
             return Err(Full);
         }
-        self.inside.acquire().await.map_err(|_closed| Full)
+        self.inside.clone().acquire_owned().await.map_err(|_closed| Full)
     }
 }
 

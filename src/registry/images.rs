@@ -2,13 +2,15 @@
 
 use super::{Flight, Registry, RegistryError, Result, used_now};
 use crate::{
-    image::{self, Image, Options, Selection},
+    blob::CacheError,
+    image::{self, Image, ImageError, Options, Reader, Selection},
     index::{ImageId, ImageRow, IndexError, Location},
     nix::{BuildError, Buildable, Realised, StorePath},
     oci::{Digest, Document},
     resolve::Resolution,
 };
 use std::{collections::HashMap, sync::Arc};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// An image that is, or was a moment ago, in the index.
 #[derive(Debug, Clone)]
@@ -18,6 +20,15 @@ pub(super) struct Indexed {
     pub(super) is_current: bool,
     /// What its tags lead to, the OCI form first. Held here, so that retention cannot take them away meanwhile.
     pub(super) documents: Arc<[Document; 2]>,
+}
+
+/// A realised store path, protected from collection for as long as this is held. That takes a connection to nix-daemon,
+/// of which there are no more than places.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) paths: Vec<StorePath>,
+    _temporary_roots: Realised,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Registry {
@@ -71,17 +82,17 @@ impl Registry {
         self: &Arc<Self>,
         what: &[Buildable],
         expected: Option<&[StorePath]>,
-    ) -> Result<Arc<Realised>> {
+    ) -> Result<Arc<Held>> {
         let (this, what, expected) = (self.clone(), what.to_vec(), expected.map(<[_]>::to_vec));
         let flight = self.building.join(what.clone(), || async move {
-            // What is there already need not queue behind builds.
             let there = match &expected {
                 Some(paths) => this.daemon.are_valid(paths).await?,
                 None => false,
             };
-            let _place = match there {
-                true => None,
-                false => Some(this.builds.enter().await.map_err(|_full| this.overloaded_builds())?),
+            // What is there already need not queue behind builds.
+            let place = match there {
+                true => this.stored.enter().await.map_err(|_full| this.overloaded_readings())?,
+                false => this.builds.enter().await.map_err(|_full| this.overloaded_builds())?,
             };
             let realised = match (&expected, this.daemon.realise(&what).await) {
                 // Of what is there the derivation is not needed.
@@ -91,7 +102,8 @@ impl Registry {
                 }
                 (_, result) => result,
             };
-            realised.map(Arc::new).map_err(|error| RegistryError::build(&what, error))
+            let realised = realised.map_err(|error| RegistryError::build(&what, error))?;
+            Ok(Arc::new(Held { paths: realised.paths.clone(), _temporary_roots: realised, _place: place }))
         });
         landed(flight).await
     }
@@ -99,7 +111,7 @@ impl Registry {
     /// Reads the image in realised store paths and writes it to the index, in place of what was known of it.
     pub(super) fn index_flight(
         self: &Arc<Self>,
-        realised: Arc<Realised>,
+        realised: Arc<Held>,
         buildables: Vec<Buildable>,
         selection: &Selection,
         options: &Options,
@@ -108,13 +120,11 @@ impl Registry {
         let this = self.clone();
         let (selection, options) = (selection.clone(), options.clone());
         self.indexing.join(id, || async move {
-            let image = {
-                let _place = this.readings.acquire().await.map_err(RegistryError::internal)?;
-                let paths = &realised.paths;
-                match &selection {
-                    Selection::Package(package) => this.read_package(id, paths, package, &options).await?,
-                    _ => this.read(paths, &selection, &options).await?,
+            let image = match &selection {
+                Selection::Package(package) => {
+                    this.read_package(id, &realised.paths, package, &options).await?
                 }
+                _ => this.read(&realised.paths, &selection, &options).await?,
             };
             let documents = Arc::new([image.oci.clone(), image.docker.clone()]);
             let is_current = this.is_current(&selection, &options);
@@ -127,6 +137,7 @@ impl Registry {
             let registry = this.clone();
             let put = move || registry.index.put_image(&id, &row, &contents, layering.as_deref(), used_now());
             blocking(move || Ok(put()?)).await?;
+            this.lost.remove(&id);
             let object = realised.paths.first().map(StorePath::base_name).unwrap_or_default();
             tracing::info!(object, digest = %indexed.documents[0].digest, "indexed");
             this.enforce_retention_soon();
@@ -141,9 +152,33 @@ impl Registry {
         options: &Options,
     ) -> Result<Image> {
         let [object, ..] = objects else { return Err(RegistryError::internal("an image of nothing")) };
-        let (this, object) = (self.clone(), object.clone());
-        let (selection, options) = (selection.clone(), options.clone());
-        blocking(move || Ok(image::read(&this.reader, &object, &selection, &options)?)).await
+        let (object, selection, options) = (object.clone(), selection.clone(), options.clone());
+        Ok(self.reading(move |reader| image::read(reader, &object, &selection, &options)).await??)
+    }
+}
+
+impl Registry {
+    /// Reads something of an image, when it is its turn.
+    ///
+    /// Images that are unpacked side by side count to the limit of the cache together. One for which that was too much
+    /// begins anew when all others are done: what fits by itself is never refused.
+    pub(super) async fn reading<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Fn(&Reader) -> Result<T, ImageError> + Send + Sync + 'static,
+    ) -> Result<Result<T, ImageError>> {
+        let (work, all) = (Arc::new(work), u32::try_from(self.settings.max_builds.get()).unwrap_or(u32::MAX));
+        let attempt = |places| {
+            let (this, work) = (self.clone(), work.clone());
+            async move {
+                let _places = this.readings.acquire_many(places).await.map_err(RegistryError::internal)?;
+                let reader = this.reader.clone();
+                blocking(move || Ok(work(&reader))).await
+            }
+        };
+        match attempt(1).await? {
+            Err(ImageError::Cache(CacheError::TooLarge { .. })) if all > 1 => attempt(all).await,
+            result => Ok(result),
+        }
     }
 }
 

@@ -46,6 +46,11 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
         }
     }
 
+    /// Forgets all.
+    pub(super) fn clear(&self) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Forgets one.
     pub(super) fn remove(&self, key: &K) {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).pop(key);

@@ -17,10 +17,12 @@ mod gate;
 mod images;
 mod memory;
 mod packages;
+mod readiness;
 mod retention;
 mod tags;
 
 pub use error::RegistryError;
+pub use readiness::Readiness;
 pub use retention::Retention;
 
 use crate::{
@@ -28,20 +30,20 @@ use crate::{
     closure::Popularity,
     image::{Limits, Options, Reader},
     index::{self, ImageId, Index, IndexError},
-    nix::{Buildable, GcRoots, NixDaemon, Realised},
+    nix::{Buildable, GcRoots, NixDaemon},
     oci::{Digest, Document, Reference, RepositoryName, Tag},
-    resolve::Resolver,
+    resolve::{CatalogError, Resolver},
 };
 use flight::{Flight, Flights};
 use gate::Gate;
-use images::Indexed;
+use images::{Held, Indexed};
 use memory::Memory;
 use std::{
     collections::HashMap,
     io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tags::Evaluated;
@@ -70,10 +72,14 @@ pub struct Settings {
     pub max_builds: NonZeroUsize,
     /// Builds that wait for their turn.
     pub max_queued_builds: usize,
+    /// Images that are in the store already and wait to be read.
+    pub max_queued_readings: usize,
     /// Evaluations at a time.
     pub max_evaluations: NonZeroUsize,
     /// Evaluations that wait for their turn.
     pub max_queued_evaluations: usize,
+    /// How long the parts that this registry depends on may take to say that they are ready.
+    pub ready_timeout: Duration,
     /// Files that are kept mapped.
     pub max_mapped_files: NonZeroUsize,
     /// When images are dropped.
@@ -103,19 +109,29 @@ pub struct Registry {
     reader: Reader,
     evaluations: Gate,
     builds: Gate,
+    /// Images that are in the store already, from before they are read until they are rooted.
+    stored: Gate,
     readings: Semaphore,
     evaluating: Flights<(RepositoryName, Option<Tag>), Result<Arc<Evaluated>>>,
     updating: Flights<(RepositoryName, Tag), Result<Indexed>>,
-    building: Flights<Vec<Buildable>, Result<Arc<Realised>>>,
+    building: Flights<Vec<Buildable>, Result<Arc<Held>>>,
     indexing: Flights<ImageId, Result<Indexed>>,
     restoring: Flights<(ImageId, Digest), Result<()>>,
     listing: Flights<(), Result<Arc<Vec<RepositoryName>>>>,
     checking: Flights<(), Readiness>,
+    checked: Memory<(), Readiness>,
     evaluated: Memory<(RepositoryName, Option<Tag>), Arc<Evaluated>>,
-    failures: Memory<(RepositoryName, Option<Tag>), RegistryError>,
+    /// Tags that led nowhere.
+    failures: Memory<(RepositoryName, Tag), RegistryError>,
+    /// Names that cannot be resolved, whatever the tag.
+    unresolved: Memory<RepositoryName, RegistryError>,
+    /// Images whose blobs cannot be made again.
+    lost: Memory<ImageId, RegistryError>,
     listed: Memory<(), Result<Arc<Vec<RepositoryName>>>>,
     mapped: Mappings,
     used: Mutex<HashMap<ImageId, u64>>,
+    /// When the sources were read again on request; what names meant before then is not taken for current.
+    reloaded: AtomicU64,
     /// Held by whoever adds a root and a row, and alone by whoever removes both.
     changing: RwLock<()>,
 }
@@ -134,13 +150,6 @@ pub enum Patience {
 pub struct ManifestAnswer {
     /// The canonical documents, the OCI form first; exactly one when the manifest was asked for by digest.
     pub documents: Vec<Document>,
-}
-
-/// What `/readyz` reports.
-#[derive(Debug, Clone)]
-pub struct Readiness {
-    /// Each part with `Ok` or the reason why it does not answer.
-    pub parts: Vec<(&'static str, Result<(), String>)>,
 }
 
 /// The state folder cannot be used.
@@ -201,6 +210,7 @@ impl Registry {
             reader,
             evaluations: Gate::new(settings.max_evaluations.get(), settings.max_queued_evaluations),
             builds: Gate::new(settings.max_builds.get(), settings.max_queued_builds),
+            stored: Gate::new(settings.max_builds.get(), settings.max_queued_readings),
             readings: Semaphore::new(settings.max_builds.get()),
             evaluating: Flights::default(),
             updating: Flights::default(),
@@ -209,11 +219,15 @@ impl Registry {
             restoring: Flights::default(),
             listing: Flights::default(),
             checking: Flights::default(),
+            checked: Memory::new(NonZeroUsize::MIN),
             evaluated: Memory::new(settings.max_remembered),
             failures: Memory::new(settings.max_remembered),
+            unresolved: Memory::new(settings.max_remembered),
+            lost: Memory::new(settings.max_remembered),
             listed: Memory::new(NonZeroUsize::MIN),
             mapped: Mappings::new(settings.max_mapped_files),
             used: Mutex::default(),
+            reloaded: AtomicU64::new(0),
             changing: RwLock::default(),
             settings,
         };
@@ -262,6 +276,18 @@ impl Registry {
         }
     }
 
+    /// Reads the catalog again, if there is one, and forgets what names meant; the number of entries. A catalog that
+    /// cannot be used changes nothing.
+    pub async fn reload_catalog(self: &Arc<Self>) -> Result<Option<usize>, CatalogError> {
+        let this = self.clone();
+        let read = tokio::task::spawn_blocking(move || this.resolver.reload_catalog()).await;
+        let entries = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        self.reloaded.store(now(), Ordering::Relaxed);
+        self.failures.clear();
+        self.listed.clear();
+        Ok(entries)
+    }
+
     /// All repositories that the sources name, and those that have been served, sorted.
     pub async fn catalog(self: &Arc<Self>) -> Result<Vec<RepositoryName>> {
         let listed = match self.listed.get(&()) {
@@ -304,21 +330,6 @@ impl Registry {
         listed
     }
 
-    /// Whether the parts that this registry depends on answer. Requests at the same time share one look.
-    pub async fn readiness(self: &Arc<Self>) -> Readiness {
-        let this = self.clone();
-        let look = self.checking.join((), || async move {
-            let mut parts = vec![("nix-daemon", this.daemon.ping().await.map_err(|error| error.to_string()))];
-            if let Some(flake) = this.resolver.flake() {
-                parts.push(("evaluator", flake.ping().await.map(drop).map_err(|error| error.to_string())));
-            }
-            Readiness { parts }
-        });
-        look.wait()
-            .await
-            .unwrap_or_else(|| Readiness { parts: vec![("registry", Err("the check panicked".into()))] })
-    }
-
     /// Waits for shared work for as long as a request may take.
     async fn patient<T: Clone>(&self, flight: Flight<Result<T>>, wait: Duration) -> Result<T> {
         let since = flight.since;
@@ -345,6 +356,16 @@ impl Registry {
             message: format!(
                 "{} evaluations wait already, try again later",
                 self.settings.max_queued_evaluations
+            ),
+            retry_after: Duration::from_secs(5),
+        }
+    }
+
+    fn overloaded_readings(&self) -> RegistryError {
+        RegistryError::Overloaded {
+            message: format!(
+                "{} images wait to be read already, try again later",
+                self.settings.max_queued_readings
             ),
             retry_after: Duration::from_secs(5),
         }

@@ -3,7 +3,7 @@
 use super::{Registry, RegistryError, Result, images::blocking};
 use crate::{
     closure::{self, Graph},
-    image::{self, Image, Layering, Options, Package},
+    image::{self, Image, Layering, Options, Package, Reader},
     index::ImageId,
     nix::StorePath,
     resolve::Resolution,
@@ -35,10 +35,9 @@ impl Registry {
         options: &Options,
     ) -> Result<Image> {
         let [object, ..] = objects else { return Err(RegistryError::internal("an image of nothing")) };
-        let (this, object, stated) = (self.clone(), object.clone(), options.clone());
-        let has_settings = package.settings.is_some();
-        let image = blocking(move || Ok(image::read_if_any(&this.reader, &object, &stated, has_settings)?));
-        if let Some(image) = image.await? {
+        let (object, stated, has_settings) = (object.clone(), options.clone(), package.settings.is_some());
+        let image = move |reader: &Reader| image::read_if_any(reader, &object, &stated, has_settings);
+        if let Some(image) = self.reading(image).await?? {
             return Ok(image);
         }
         let layering = match self.index.layering(&id) {
@@ -49,9 +48,10 @@ impl Registry {
                 self.group(objects, options).await?
             }
         };
-        let (this, objects, package, options) =
-            (self.clone(), objects.to_vec(), package.clone(), options.clone());
-        blocking(move || Ok(image::of_packages(&this.reader, &objects, &package, layering, &options)?)).await
+        let (objects, package, options) = (objects.to_vec(), package.clone(), options.clone());
+        let image =
+            move |reader: &Reader| image::of_packages(reader, &objects, &package, layering.clone(), &options);
+        Ok(self.reading(image).await??)
     }
 
     /// Which store paths of the closure go into which layer.

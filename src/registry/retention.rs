@@ -91,7 +91,7 @@ impl Registry {
 
     /// Rows first, so that nothing points at what is about to lose its root.
     fn drop_alone(&self, images: HashSet<ImageId>) -> Result<()> {
-        let mut candidates = Needed::default();
+        let (mut candidates, mut digests) = (Needed::default(), Vec::new());
         let mut rooted = HashMap::new();
         for id in &images {
             let Ok(Some(row)) = self.index.image(id) else { continue };
@@ -99,6 +99,7 @@ impl Registry {
             for digest in row.contents {
                 if let Ok(Some(location)) = self.index.location(&digest, id) {
                     candidates.add(digest, &location.source);
+                    digests.push(digest);
                 }
             }
         }
@@ -112,7 +113,7 @@ impl Registry {
         }
         // An unlinked file that is mapped keeps its space on the disk.
         self.mapped.clear();
-        let needed = self.index.needed()?;
+        let needed = self.index.needed_of(&digests)?;
         remove(&self.reader.cache, candidates.blobs.difference(&needed.blobs));
         remove(&self.reader.lists, candidates.lists.difference(&needed.lists));
         Ok(())

@@ -7,7 +7,11 @@ use crate::{
     oci::{RepositoryName, Tag},
     resolve::{LATEST, Resolution},
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 /// What a name meant, and when.
 #[derive(Debug)]
@@ -36,12 +40,11 @@ impl Registry {
         tag: &Tag,
         wait: Duration,
     ) -> Result<Indexed> {
-        let key = (repository.clone(), Some(tag.clone()));
         if let Some((row, image)) = self.known(repository, tag) {
             match self.freshness(&row) {
                 Freshness::Fresh => return Ok(image),
                 Freshness::Stale => {
-                    if self.failures.get(&key).is_none() {
+                    if self.failure(repository, tag).is_none() {
                         self.update(repository, tag);
                     }
                     return Ok(image);
@@ -49,11 +52,16 @@ impl Registry {
                 Freshness::Expired => {}
             }
         }
-        if let Some(error) = self.failures.get(&key) {
+        if let Some(error) = self.failure(repository, tag) {
             return Err(error);
         }
         let flight = self.update(repository, tag);
         self.patient(flight, wait).await
+    }
+
+    /// Why the tag led nowhere a moment ago.
+    fn failure(&self, repository: &RepositoryName, tag: &Tag) -> Option<RegistryError> {
+        self.unresolved.get(repository).or_else(|| self.failures.get(&(repository.clone(), tag.clone())))
     }
 
     /// What the index knows of a tag. A row that cannot be read is as good as none: it will be written again.
@@ -75,6 +83,9 @@ impl Registry {
         let Some(age) = now().checked_sub(row.resolved_at).map(Duration::from_secs) else {
             return Freshness::Expired;
         };
+        if !self.is_of_current_sources(row.resolved_at) {
+            return Freshness::Expired;
+        }
         if age <= self.settings.tag_ttl {
             Freshness::Fresh
         } else if age <= self.settings.tag_ttl + self.settings.tag_stale {
@@ -82,6 +93,11 @@ impl Registry {
         } else {
             Freshness::Expired
         }
+    }
+
+    /// Whether something was found out after the sources were last read again on request.
+    fn is_of_current_sources(&self, at: u64) -> bool {
+        at > self.reloaded.load(Ordering::Relaxed)
     }
 
     /// Finds out what the tag leads to now, and writes it to the index.
@@ -98,31 +114,44 @@ impl Registry {
     }
 
     async fn remember_failure(self: &Arc<Self>, repository: RepositoryName, tag: Tag, error: &RegistryError) {
-        use RegistryError as E;
-        let duration = match error {
-            E::NameUnknown { .. } | E::ManifestUnknown { .. } | E::NameInvalid { .. } => {
+        match error {
+            RegistryError::NameUnknown { .. }
+            | RegistryError::ManifestUnknown { .. }
+            | RegistryError::NameInvalid { .. } => {
                 let (this, key) = (self.clone(), (repository.clone(), tag.clone()));
                 if let Err(error) = blocking(move || Ok(this.index.remove_tag(&key.0, &key.1)?)).await {
                     tracing::warn!(%repository, %tag, "{error}");
                 }
-                self.settings.unknown_ttl
+            }
+            RegistryError::Internal { .. } | RegistryError::StorageFull { .. } => {
+                tracing::error!(%repository, %tag, "{error}");
+            }
+            error if self.lasts(error).is_some() => tracing::warn!(%repository, %tag, "{error}"),
+            _ => {}
+        }
+        if let Some(duration) = self.lasts(error) {
+            self.failures.put((repository, tag), error.clone(), duration);
+        }
+    }
+
+    /// How long it is not tried again what failed like this; nothing if it may go better at once.
+    pub(super) fn lasts(&self, error: &RegistryError) -> Option<Duration> {
+        use RegistryError as E;
+        match error {
+            E::NameUnknown { .. } | E::ManifestUnknown { .. } | E::NameInvalid { .. } => {
+                Some(self.settings.unknown_ttl)
             }
             E::NotAnImage { .. }
             | E::EvaluationFailed { .. }
             | E::BuildFailed { .. }
-            | E::TimedOut { .. } => {
-                tracing::warn!(%repository, %tag, "{error}");
-                self.settings.failure_ttl
-            }
-            E::BlobUnknown { .. } | E::InProgress { .. } | E::Overloaded { .. } | E::Unavailable { .. } => {
-                return;
-            }
-            E::Internal { .. } => {
-                tracing::error!(%repository, %tag, "{error}");
-                return;
-            }
-        };
-        self.failures.put((repository, Some(tag)), error.clone(), duration);
+            | E::TimedOut { .. }
+            | E::StorageFull { .. } => Some(self.settings.failure_ttl),
+            E::BlobUnknown { .. }
+            | E::InProgress { .. }
+            | E::Overloaded { .. }
+            | E::Unavailable { .. }
+            | E::Internal { .. } => None,
+        }
     }
 
     async fn find(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Indexed> {
@@ -194,7 +223,9 @@ impl Registry {
         revision: Option<Tag>,
     ) -> Result<Arc<Evaluated>> {
         let key = (repository.clone(), revision);
-        if let Some(evaluated) = self.evaluated.get(&key) {
+        if let Some(evaluated) = self.evaluated.get(&key)
+            && self.is_of_current_sources(evaluated.at)
+        {
             return Ok(evaluated);
         }
         let flight = self.evaluation(key);
@@ -208,7 +239,13 @@ impl Registry {
             let at = now();
             let (name, revision) = &key;
             let mut resolution = match revision {
-                None => this.resolver.resolve(name).await?,
+                None => this.resolver.resolve(name).await.map_err(|error| {
+                    let error = RegistryError::from(error);
+                    if let Some(duration) = this.lasts(&error) {
+                        this.unresolved.put(name.clone(), error.clone(), duration);
+                    }
+                    error
+                })?,
                 Some(tag) => this.resolver.resolve_revision(name, tag).await?,
             };
             this.find_outputs(&mut resolution).await?;
@@ -246,17 +283,14 @@ impl Registry {
             }
         }
         let key = (repository.clone(), None);
-        let current = match (self.evaluated.get(&key), self.failures.get(&key)) {
+        let current = match (self.evaluated.get(&key), self.unresolved.get(repository)) {
             (Some(evaluated), _) => Ok(evaluated),
             (None, Some(error)) => Err(error),
-            (None, None) => self.patient(self.evaluation(key.clone()), self.settings.pull_wait).await,
+            (None, None) => self.patient(self.evaluation(key), self.settings.pull_wait).await,
         };
         match current {
             Ok(evaluated) => tags.extend(self.alias_tags(repository, &evaluated.resolution)),
             Err(error) => {
-                if matches!(error, RegistryError::NameUnknown { .. } | RegistryError::NameInvalid { .. }) {
-                    self.failures.put(key, error.clone(), self.settings.unknown_ttl);
-                }
                 if tags.is_empty() {
                     return Err(error);
                 }

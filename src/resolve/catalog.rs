@@ -113,6 +113,16 @@ impl Catalog {
         self.entries().keys().cloned().collect()
     }
 
+    /// Reads the file again, whether it seems to have changed or not; the number of entries. An error leaves the last
+    /// good catalog in use.
+    pub fn reload(&self) -> Result<usize, CatalogError> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = stamp(&self.path);
+        let entries = read(&self.path, &self.store)?;
+        *current = (stamp, Arc::new(entries));
+        Ok(current.1.len())
+    }
+
     fn entries(&self) -> Arc<Entries> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = stamp(&self.path);

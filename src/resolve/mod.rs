@@ -90,6 +90,11 @@ impl Resolver {
         self.flake.as_ref()
     }
 
+    /// Reads the catalog again, if there is one; the number of its entries.
+    pub fn reload_catalog(&self) -> Result<Option<usize>, CatalogError> {
+        self.catalog.as_ref().map(Catalog::reload).transpose()
+    }
+
     /// What the name means as the source is now: its `latest`.
     pub async fn resolve(&self, name: &RepositoryName) -> Result<Resolution, ResolveError> {
         let entry = self.catalog.as_ref().and_then(|catalog| catalog.get(name));

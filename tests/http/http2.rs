@@ -63,6 +63,29 @@ async fn a_bug_in_one_stream_leaves_the_others_alone() {
     assert_eq!((slow.status().as_u16(), buggy.status().as_u16()), (200, 500));
 }
 
+/// Nothing of such a request reaches the registry, and frames leave no room for a reason.
+#[tokio::test]
+async fn a_request_that_cannot_be_read_is_refused_without_a_body() {
+    let limits = ServerLimits { max_header_bytes: 8192, ..ServerLimits::default() };
+    let server = Server::start(limits).await;
+    let (sender, _connection) = connect(&server).await;
+    let request = Request::get("http://registry.test/v2/").header("x", "a".repeat(9000)).body(()).unwrap();
+    let (response, _) = sender.clone().ready().await.unwrap().send_request(request, true).unwrap();
+    let mut response = tokio::time::timeout(PATIENCE, response).await.expect("an answer").unwrap();
+    assert_eq!((response.status().as_u16(), read(response.body_mut()).await.unwrap().len()), (431, 0));
+
+    for length in ["x", "3"] {
+        let request =
+            Request::get("http://registry.test/v2/").header("content-length", length).body(()).unwrap();
+        let (response, _) = sender.clone().ready().await.unwrap().send_request(request, true).unwrap();
+        let refused = tokio::time::timeout(PATIENCE, response).await.expect("an answer").unwrap_err();
+        assert!(refused.is_remote() && refused.is_reset(), "{length}: {refused}");
+        assert_eq!(refused.reason(), Some(h2::Reason::PROTOCOL_ERROR), "{length}");
+    }
+    // The connection and its other streams go on.
+    assert_eq!(ask(&sender, "GET", "/v2/").await.status().as_u16(), 200);
+}
+
 #[tokio::test]
 async fn a_stream_that_is_given_no_window_is_cut() {
     let write_timeout = Duration::from_millis(150);

@@ -102,6 +102,27 @@ async fn a_response_that_is_cut_says_so() {
 }
 
 #[tokio::test]
+async fn a_request_that_cannot_be_read_has_a_line_as_well() {
+    let (log, _guard) = Captured::begin();
+    let server = Server::start(ServerLimits::default()).await;
+    let mut client = server.connect().await;
+    client.send(b"GET / HTTP/3.0\r\n\r\n").await;
+    let answer = client.answer(false).await.unwrap();
+    let line = log.line(1).await;
+    let id = answer.header("x-request-id").unwrap();
+    for part in [
+        &format!("request={id} "),
+        "client=127.0.0.1:",
+        "status=400",
+        &format!("bytes={}", answer.body.len()),
+        "error=\"the request cannot be read: invalid HTTP version parsed\"",
+        "outcome=\"complete\"",
+    ] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+}
+
+#[tokio::test]
 async fn the_reason_of_an_internal_error_is_in_the_log() {
     let (log, _guard) = Captured::begin();
     let server = Server::start(ServerLimits::default()).await;

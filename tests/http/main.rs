@@ -6,3 +6,4 @@ mod http2;
 mod log;
 mod shutdown;
 mod stub;
+mod unreadable;

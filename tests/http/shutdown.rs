@@ -52,3 +52,19 @@ async fn a_server_without_connections_ends_at_once() {
     server.stop();
     assert_eq!(server.ended().await, 0);
 }
+
+#[tokio::test]
+async fn a_client_that_has_just_connected_still_gets_its_answer() {
+    let mut server = Server::start(ServerLimits::default()).await;
+    let mut client = server.connect().await;
+    // It has been accepted when a later one has been answered.
+    let mut other = server.connect().await;
+    other.request("GET", "/v2/", &[]).await;
+    other.answer(false).await.unwrap();
+    server.stop();
+    assert!(other.is_closed().await);
+    client.request("GET", "/v2/", &[]).await;
+    assert_eq!(client.answer(false).await.expect("an answer").status, 200);
+    assert!(client.is_closed().await);
+    assert_eq!(server.ended().await, 0);
+}

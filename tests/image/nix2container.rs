@@ -2,7 +2,7 @@
 
 use crate::{
     reference::go,
-    support::{Host, gzip, layer, xz, zstd},
+    support::{Compress, Host, gzip, layer, same, xz, zstd},
 };
 use forge_registry::{
     blob::Source,
@@ -181,8 +181,7 @@ fn files_of_layers_are_served_as_they_are_and_labelled_as_what_they_are() {
     let host = Host::new();
     let [one, ..] = plant(&host);
     let (mut layers, mut stored) = (vec![], vec![]);
-    let kinds: [(&str, fn(&[u8]) -> Vec<u8>); 3] =
-        [("tar", <[u8]>::to_vec), ("tar+gzip", gzip), ("tar+zstd", zstd)];
+    let kinds: [(&str, Compress); 3] = [("tar", same), ("tar+gzip", gzip), ("tar+zstd", zstd)];
     for (kind, compress) in kinds {
         let plain = layer(kind);
         let bytes = compress(&plain);
@@ -364,6 +363,7 @@ fn hostile_descriptions_are_refused_in_clear_words_and_nothing_outside_the_store
         (rewrite("^.*$", "/same"), "both have this name"),
         (rewrite("$", &"x".repeat(5000)), "no name of at most"),
         (rewrite("$", "\0"), "no name of at most"),
+        (rewrite("x*", &"a".repeat(1_000_000)), "far too long"),
         // Not refused as an expression: it takes linear time, and gives another digest.
         (rewrite("^(.*)*(.*)*(.*)*(.*)*$", "/x/$1$2$3$4"), "but its bytes have"),
         (perm(json!({ "regex": "[", "mode": "0755" })), "the regular expression \"[\""),

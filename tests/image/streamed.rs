@@ -54,13 +54,13 @@ fn write(host: &Host, conf: &Value) -> StorePath {
 }
 
 /// The reference's archive of the configuration in the store, read as the archive it is.
-fn reference(host: &Host, mode: &str) -> Image {
+fn reference(host: &Host, options: &[&str]) -> Image {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/stream.py");
     let output = Command::new("python3")
         .arg(script)
         .arg("image")
         .arg(host.path("hello-conf.json"))
-        .args(Some(mode).filter(|mode| !mode.is_empty()))
+        .args(options)
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -90,7 +90,7 @@ fn old_and_new_configurations_yield_the_bytes_that_nixpkgs_writes() {
         let host = Host::new();
         let object = write(&host, &make(&host));
         let image = host.read(&object).unwrap();
-        assert_same(&host, &image, &reference(&host, ""));
+        assert_same(&host, &image, &reference(&host, &[]));
         assert_eq!(image.tags, ["stable"]);
         let computed = image.blobs.iter().filter(|b| matches!(b.source, Source::Virtual { .. })).count();
         let stored = image.blobs.iter().filter(|b| matches!(b.source, Source::Store { .. })).count();
@@ -99,12 +99,16 @@ fn old_and_new_configurations_yield_the_bytes_that_nixpkgs_writes() {
 }
 
 #[test]
-fn a_script_is_read_for_its_configuration_and_for_the_mode_that_its_program_gives_to_nix() {
+fn a_script_is_read_for_its_configuration_and_for_how_its_program_writes() {
     let host = Host::new();
     write(&host, &newer(&host));
     let path = |name: &str| host.path(name).display().to_string();
-    for (mode, old) in [("0o0755", "755"), ("0o0555", "555")] {
-        let program = format!("#!/usr/bin/python3.12\n    ti.mode = {mode}  # rwxr-xr-x\n");
+    for (python, mode, options) in [
+        ("3.12", "0o0755", ["755", "Python"]),
+        ("3.9", "0o0555", ["555", "Python"]),
+        ("3.8", "0o0555", ["555", "OldPython"]),
+    ] {
+        let program = format!("#!/usr/bin/python{python}\n    ti.mode = {mode}  # rwxr-xr-x\n");
         host.file("stream", program.as_bytes());
         let script = format!(
             "#! {}/bin/bash -e\nexec \"{}\"  {} \"$@\" \n",
@@ -113,7 +117,7 @@ fn a_script_is_read_for_its_configuration_and_for_the_mode_that_its_program_give
             path("hello-conf.json")
         );
         let object = host.file("stream-hello", script.as_bytes());
-        assert_same(&host, &host.read(&object).unwrap(), &reference(&host, old));
+        assert_same(&host, &host.read(&object).unwrap(), &reference(&host, &options));
         // As a member of a folder, too.
         host.folder("containers", &[]);
         let _ = symlink(host.path("stream-hello"), host.path("containers").join("web"));
@@ -132,7 +136,7 @@ fn a_base_image_comes_first_and_gives_its_environment() {
         conf["from_image"] = host.path("base.tar.gz").to_str().unwrap().into();
         let object = write(&host, &conf);
         let image = host.read(&object).unwrap();
-        assert_same(&host, &image, &reference(&host, ""));
+        assert_same(&host, &image, &reference(&host, &[]));
         assert_eq!(host.layers(&image).len(), 5);
         for blob in image.blobs.iter().filter(|blob| blob.source == Source::Cache) {
             host.reader.cache.remove(&blob.digest).unwrap();

@@ -7,7 +7,7 @@
     stream.py items STYLE ITEMS     a layer of these items, a JSON file: name, data and path in hexadecimal digits,
                                     type, mode, owner (null or uid, gid, uname, gname)
     stream.py header STYLE ENTRY    the headers of an entry of any size: name, mode, size, type, linkname
-    stream.py image CONF [MODE]     a docker-archive on standard output; MODE of /nix in octal digits
+    stream.py image CONF [MODE [WRITER]]     a docker-archive on standard output; MODE of /nix in octal digits
     stream.py tree ARCHIVE          what is in an archive, a line each, as tarfile reads it
 """
 import datetime
@@ -20,7 +20,7 @@ import tarfile
 
 
 class OldTarInfo(tarfile.TarInfo):
-    """Up to Python 3.10 the device fields are zeroes."""
+    """Up to Python 3.8 the device fields are zeroes."""
 
     @staticmethod
     def _create_header(info, format, encoding, errors):
@@ -95,7 +95,7 @@ def header(out, style, entry):
     out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
 
 
-def image(out, conf, mode):
+def image(out, conf, mode=None, writer="Python"):
     created = datetime.datetime.fromisoformat(conf["created"])
     written = datetime.datetime.fromisoformat(conf.get("mtime", conf["created"]))
     style = {
@@ -104,9 +104,9 @@ def image(out, conf, mode):
         "gid": int(conf.get("gid", 0)),
         "uname": conf.get("uname", "root"),
         "gname": conf.get("gname", "root"),
-        "writer": "Python",
+        "writer": writer,
     }
-    root_mode = mode or (0o755 if "uid" in conf else 0o555)
+    root_mode = int(mode, 8) if mode else (0o755 if "uid" in conf else 0o555)
     layers, config = [], conf["config"]
     with tarfile.open(fileobj=out, mode="w|") as archive:
 
@@ -180,7 +180,7 @@ def main(command, *arguments):
         header(out, json.loads(arguments[0]), json.loads(arguments[1]))
     elif command == "image":
         with open(arguments[0]) as conf:
-            image(out, json.load(conf), int(arguments[1], 8) if arguments[1:] else None)
+            image(out, json.load(conf), *arguments[1:])
     elif command == "tree":
         tree(out, arguments[0])
     else:

@@ -1,6 +1,6 @@
 //! The blob cache: layers of compressed archives, within a limit.
 
-use crate::support::{Flake, Registry};
+use crate::support::{Flake, Registry, nix};
 use std::{fs, thread};
 
 fn cached_bytes(registry: &Registry) -> u64 {
@@ -57,4 +57,39 @@ fn a_layer_that_is_larger_than_the_cache_is_an_error_that_names_the_setting() {
     assert_eq!(cached_bytes(&registry), 0, "nothing is left behind");
     // What is not compressed needs no cache.
     registry.pull("hello-plain", "latest");
+}
+
+#[test]
+fn images_that_fit_each_by_itself_are_unpacked_whatever_else_is() {
+    // Each needs more than half of the cache.
+    let names = ["a", "b", "c", "d"];
+    let examples = format!("import {}/examples", env!("CARGO_MANIFEST_DIR"));
+    let packages: String = names
+        .iter()
+        .map(|name| {
+            format!(
+                "{name}.image = ({examples} {{ system = \"x86_64-linux\"; nonce = \"{name}\"; largeMiB = \"6\"; }})\
+                 .packages.large-gzip.image; "
+            )
+        })
+        .collect();
+    let flake = Flake::new("");
+    flake.write_text(&format!("{{ outputs = _: {{ packages.x86_64-linux = {{ {packages} }}; }}; }}"));
+    for name in names {
+        let attribute = format!("{}#{name}.image", flake.reference());
+        let output = nix("nix", &["build", "--impure", "--no-link", &attribute]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let registry = Registry::start(&flake, &[("CACHE_MAX_BYTES", "10MiB"), ("PULL_WAIT", "1h")]);
+    thread::scope(|scope| {
+        for name in names {
+            let registry = &registry;
+            scope.spawn(move || {
+                let answer = registry.manifest(name, "latest");
+                assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+            });
+        }
+    });
+    assert!(cached_bytes(&registry) <= 10 << 20);
+    assert_eq!(registry.logged("indexed"), 4);
 }

@@ -36,7 +36,7 @@ impl Catalog {
 }
 
 /// The derivation of an attribute of the flake; nothing is built.
-fn derivation(flake: &Flake, attribute: &str) -> String {
+pub fn derivation(flake: &Flake, attribute: &str) -> String {
     let reference = format!("{}#{attribute}.drvPath", flake.reference());
     let output = nix("nix", &["eval", "--raw", "--impure", &reference]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -95,6 +95,37 @@ fn a_blob_whose_store_path_was_collected_is_built_again() {
 }
 
 #[test]
+fn that_a_blob_cannot_be_built_again_is_remembered_for_a_while() {
+    let bed = Bed::up();
+    let flake = Flake::of_scripts(&[("image", "sleep 5; cp $hello $out")]);
+    let mut registry = bed.registry(&flake, UNMAPPED);
+    registry.pull("image", "latest");
+    let manifest = registry.manifest("image", "latest");
+    let config = manifest.json()["config"]["digest"].as_str().unwrap().to_owned();
+    let layer = layers(&manifest).remove(0);
+    registry.kill();
+    let image = bed.store_path("-image").unwrap();
+    links(&registry.state.join("gcroots")).iter().for_each(|link| fs::remove_file(link).unwrap());
+    bed.nix("nix-store", &["--delete", image.to_str().unwrap()]);
+    // It does not build any more: there is too little time.
+    registry.set("NIX_BUILD_TIMEOUT", "1");
+    registry.set("FAILURE_TTL", "1h");
+    registry.run();
+    let built = registry.logged("building derivation");
+    for _ in 0..3 {
+        for digest in [&layer, &config] {
+            let blob = registry.blob("image", digest);
+            if blob.status != 200 {
+                let message = blob.is_error(504, "UNKNOWN");
+                assert!(message.contains("NIX_BUILD_TIMEOUT"), "{message}");
+            }
+        }
+    }
+    assert_eq!(registry.logged("building derivation"), built + 1);
+    registry.blob("image", &layer).is_error(504, "UNKNOWN");
+}
+
+#[test]
 fn a_blob_whose_derivation_was_collected_too_is_evaluated_again() {
     let bed = Bed::up();
     let flake = Flake::new("");

@@ -3,104 +3,19 @@
 
 use crate::{
     bed::Bed,
-    support::{Answer, Flake, PATIENCE, Registry, eventually, testbed},
+    socket::{Socket, never_answers},
+    support::{Answer, Flake, Registry, eventually},
 };
 use std::{
-    io::{self, Read, Write},
-    net::Shutdown,
-    os::unix::{
-        fs::symlink,
-        net::{UnixListener, UnixStream},
-    },
-    path::{Path, PathBuf},
+    io::{self, Write},
+    os::unix::net::UnixStream,
     thread,
 };
-use tempfile::TempDir;
-
-/// A socket whose place a real one can take.
-struct Socket {
-    dir: TempDir,
-    real: String,
-}
-
-impl Socket {
-    /// In front of the socket that the testbed has in `variable`.
-    fn of(variable: &str) -> Self {
-        let socket = Self { dir: tempfile::tempdir().unwrap(), real: testbed(variable) };
-        socket.restore();
-        socket
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("socket")
-    }
-
-    fn point_at(&self, target: &Path) {
-        let new = self.dir.path().join("new");
-        symlink(target, &new).unwrap();
-        std::fs::rename(new, self.path()).unwrap();
-    }
-
-    /// From now on it leads to the real one.
-    fn restore(&self) {
-        self.point_at(Path::new(&self.real));
-    }
-
-    /// From now on every connection is given to `serve`.
-    fn serve(
-        &self,
-        name: &str,
-        serve: impl Fn(UnixStream) -> io::Result<()> + Send + Sync + Clone + 'static,
-    ) {
-        let path = self.dir.path().join(name);
-        let listener = UnixListener::bind(&path).unwrap();
-        self.point_at(&path);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let serve = serve.clone();
-                thread::spawn(move || serve(stream.unwrap()));
-            }
-        });
-    }
-
-    /// From now on connections lead to the real one, and what it says comes through `change`.
-    fn proxy(&self, name: &str, change: impl Fn(&mut Vec<u8>, u64) -> bool + Send + Sync + Clone + 'static) {
-        let real = self.real.clone();
-        self.serve(name, move |client| {
-            let daemon = UnixStream::connect(&real)?;
-            let (mut from_client, mut to_daemon) = (client.try_clone()?, daemon.try_clone()?);
-            thread::spawn(move || {
-                let _ = io::copy(&mut from_client, &mut to_daemon);
-                to_daemon.shutdown(Shutdown::Write)
-            });
-            let (mut from_daemon, mut to_client) = (daemon.try_clone()?, client.try_clone()?);
-            let (mut chunk, mut passed) = (vec![0; 4096], 0);
-            loop {
-                let length = from_daemon.read(&mut chunk)?;
-                let mut bytes = chunk[..length].to_vec();
-                let goes_on = length > 0 && change(&mut bytes, passed);
-                passed += length as u64;
-                to_client.write_all(&bytes)?;
-                if !goes_on {
-                    client.shutdown(Shutdown::Both)?;
-                    return daemon.shutdown(Shutdown::Both);
-                }
-            }
-        });
-    }
-}
 
 fn registry(flake: &Flake, variable: &str, socket: &Socket, settings: &[(&str, &str)]) -> Registry {
     let path = socket.path();
     let own = [(variable, path.to_str().unwrap()), ("UNKNOWN_TTL", "0"), ("FAILURE_TTL", "0")];
     Registry::start(flake, &[&own, settings].concat())
-}
-
-/// Silent, also once the other side has said all that it has to say.
-fn never_answers(mut stream: UnixStream) -> io::Result<()> {
-    io::copy(&mut stream, &mut io::sink())?;
-    thread::sleep(PATIENCE);
-    Ok(())
 }
 
 fn replace(bytes: &mut [u8], from: u64, to: u64) {

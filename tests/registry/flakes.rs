@@ -1,6 +1,10 @@
 //! Flakes of all shapes.
 
-use crate::support::{Flake, Registry};
+use crate::{
+    socket::Socket,
+    support::{Flake, Registry},
+};
+use std::sync::atomic::Ordering;
 
 fn listed(registry: &Registry) -> Vec<String> {
     let answer = registry.get("/v2/_catalog");
@@ -56,6 +60,23 @@ fn a_flake_that_cannot_be_listed_is_not_evaluated_for_each_who_asks() {
     assert_eq!(registry.logged("WARN the source cannot be listed"), 1);
     let message = registry.manifest("packages/hello", "latest").is_error(422, "MANIFEST_UNKNOWN");
     assert!(message.contains("not today"), "{message}");
+}
+
+#[test]
+fn a_name_that_cannot_be_evaluated_is_not_evaluated_again_under_other_tags() {
+    let flake = Flake::new("");
+    flake.write_text("{ outputs = _: throw \"it is broken\"; }");
+    let socket = Socket::of("EVALUATOR_SOCKET");
+    let evaluations = socket.counted("counted");
+    let path = socket.path();
+    let settings = [("EVALUATOR_SOCKET", path.to_str().unwrap()), ("FAILURE_TTL", "1h")];
+    let registry = Registry::start(&flake, &settings);
+    for tag in ["a", "b", "latest", "c", "a"] {
+        let message = registry.manifest("packages/hello", tag).is_error(422, "MANIFEST_UNKNOWN");
+        assert!(message.contains("it is broken"), "{message}");
+    }
+    registry.get("/v2/packages/hello/tags/list").is_error(422, "MANIFEST_UNKNOWN");
+    assert_eq!(evaluations.all.load(Ordering::SeqCst), 1);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What a client can drive has a bound.
 
-use crate::support::{Flake, Registry};
+use crate::{
+    socket::{Socket, never_answers},
+    support::{Flake, Registry, eventually, nix},
+};
 use std::{
     io::{self, Write},
     os::unix::net::UnixListener,
@@ -79,4 +82,81 @@ fn no_more_unknown_names_are_remembered_than_the_setting_says() {
         registry.manifest(name, "latest").is_error(404, "NAME_UNKNOWN");
         assert_eq!(asked.load(Ordering::SeqCst), times, "after {name}");
     }
+}
+
+/// Builds everything in a flake, without the registry.
+fn build(flake: &Flake, names: &[String]) {
+    let attributes: Vec<String> =
+        names.iter().map(|name| format!("{}#{name}.image", flake.reference())).collect();
+    let mut arguments = vec!["build", "--impure", "--no-link"];
+    arguments.extend(attributes.iter().map(String::as_str));
+    let output = nix("nix", &arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn images_that_are_in_the_store_already_share_a_few_connections_to_nix_daemon() {
+    let names: Vec<String> = (0..40).map(|n| format!("image{n}")).collect();
+    let scripts: Vec<_> = names.iter().map(|name| (name.as_str(), "cp $hello $out; : $name")).collect();
+    let flake = Flake::of_scripts(&scripts);
+    build(&flake, &names);
+    let socket = Socket::of("NIX_DAEMON_SOCKET");
+    let connections = socket.counted("counted");
+    let path = socket.path();
+    let settings = [("NIX_DAEMON_SOCKET", path.to_str().unwrap()), ("MAX_BUILDS", "1")];
+    let registry = Registry::start(&flake, &settings);
+    thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(|| registry.pull(name, "latest"));
+        }
+    });
+    assert_eq!(registry.logged("building derivation"), 0, "nothing was left to build");
+    // One that is being read, and four for short questions; and what is counted has perhaps been closed already.
+    let most = connections.most.load(Ordering::SeqCst);
+    assert!((1..=10).contains(&most), "{most} connections at a time");
+}
+
+#[test]
+fn beyond_the_images_that_may_wait_to_be_read_clients_are_sent_away() {
+    let flake = Flake::of_scripts(&["a", "b", "c"].map(|name| (name, "cp $hello $out; : $name")));
+    build(&flake, &["a", "b", "c"].map(str::to_owned));
+    let socket = Socket::of("NIX_DAEMON_SOCKET");
+    let path = socket.path();
+    let settings = [
+        ("NIX_DAEMON_SOCKET", path.to_str().unwrap()),
+        ("MAX_BUILDS", "1"),
+        ("MAX_QUEUED_READINGS", "1"),
+        ("NIX_DAEMON_TIMEOUT", "120"),
+        ("PULL_WAIT", "1"),
+    ];
+    let registry = Registry::start(&flake, &settings);
+    // nix-daemon answers questions, and never realises anything: that begins with SetOptions.
+    socket.silent_on("realising", 19);
+    for (name, part) in [("a", "still being built"), ("b", "still being built"), ("c", "1 images wait")] {
+        let message = registry.manifest(name, "latest").is_error(429, "TOOMANYREQUESTS");
+        assert!(message.contains(part), "{name}: {message}");
+    }
+}
+
+#[test]
+fn looks_at_readiness_are_short_and_shared() {
+    let flake = Flake::new("");
+    let socket = Socket::of("EVALUATOR_SOCKET");
+    let path = socket.path();
+    let settings =
+        [("EVALUATOR_SOCKET", path.to_str().unwrap()), ("EVALUATION_TIMEOUT", "1h"), ("READY_TIMEOUT", "2")];
+    let registry = Registry::start(&flake, &settings);
+    socket.serve("silent", never_answers);
+    let answer = registry.get("/readyz");
+    let message = answer.is_error(503, "UNAVAILABLE");
+    assert!(message.contains("evaluator: no answer within 2 s (READY_TIMEOUT)"), "{message}");
+
+    let looks = socket.counted("counted");
+    eventually("the evaluator answers in time", || registry.get("/readyz").status == 200);
+    let before = looks.all.load(Ordering::SeqCst);
+    for _ in 0..20 {
+        registry.get("/readyz");
+    }
+    let asked = looks.all.load(Ordering::SeqCst) - before;
+    assert!(asked < 20, "every request asked the evaluator");
 }

@@ -28,6 +28,9 @@ use tree::Tree;
 /// Expressions for permissions in one image; each is tried on every file below its path.
 const MAX_PERMS: usize = 10_000;
 
+/// Memory for the names of a layer that is being made, in bytes: about a million files.
+const MAX_MEMORY: usize = 256 << 20;
+
 /// A description, read but not understood yet.
 pub(super) struct Found {
     path: PathBuf,
@@ -153,7 +156,7 @@ fn stated(reader: &Reader, of: &Path, layer: Layer, n: usize, count: usize) -> R
             paths.push(store_path(reader, &tree.path, (of, "\"paths\""))?);
             options.push(tree.options);
         }
-        LayerSource::Tree(Tree { paths, options })
+        LayerSource::Tree(Tree { paths, options, max_memory: MAX_MEMORY })
     };
     let size = Some(layer.size).filter(|size| *size != 0);
     Ok(Stated { digest: stated_digest, diff_id, size, source, name })

@@ -10,6 +10,8 @@ use std::{borrow::Cow, iter::Peekable, str::Chars};
 
 /// The longest expression, in bytes.
 const MAX_LENGTH: usize = 4096;
+/// The longest text that replacing may yield, in bytes: a few words can multiply into anything.
+const MAX_REPLACED: usize = 64 << 10;
 /// Memory that a compiled expression, and each of its caches, may take.
 const MAX_COMPILED: usize = 1 << 20;
 
@@ -49,8 +51,9 @@ impl GoRegex {
         self.0.is_match(Readable::of(text).text.as_bytes())
     }
 
-    /// The text with all matches replaced: `$1`, `${1}`, `$name` and `${name}` are groups of the match, `$$` is `$`.
-    pub(super) fn replace_all(&self, text: &[u8], by: &str) -> Vec<u8> {
+    /// The text with all matches replaced: `$1`, `${1}`, `$name` and `${name}` are groups of the match, `$$` is `$`. None
+    /// if that is too long.
+    pub(super) fn replace_all(&self, text: &[u8], by: &str) -> Option<Vec<u8>> {
         let readable = Readable::of(text);
         let (mut out, mut done) = (Vec::new(), 0);
         for captures in self.0.captures_iter(readable.text.as_bytes()) {
@@ -63,10 +66,10 @@ impl GoRegex {
                 let found = group(&captures, name)?;
                 Some(&text[readable.place(found.start())..readable.place(found.end())])
             };
-            expand(&mut out, by, group);
+            expand(&mut out, by, group)?;
         }
         out.extend_from_slice(&text[done..]);
-        out
+        (out.len() <= MAX_REPLACED).then_some(out)
     }
 }
 
@@ -107,10 +110,16 @@ fn group<'c>(captures: &'c Captures<'_>, name: &str) -> Option<regex::bytes::Mat
     if number { captures.get(name.parse().ok()?) } else { captures.name(name) }
 }
 
-/// Appends a replacement. What follows a `$` and is no name stays as it is.
-fn expand<'t>(out: &mut Vec<u8>, mut template: &str, group: impl Fn(&str) -> Option<&'t [u8]>) {
+/// Appends a replacement. What follows a `$` and is no name stays as it is. None if it becomes too long.
+fn expand<'t>(out: &mut Vec<u8>, mut template: &str, group: impl Fn(&str) -> Option<&'t [u8]>) -> Option<()> {
+    if template.len() > MAX_REPLACED {
+        return None;
+    }
     while let Some((before, rest)) = template.split_once('$') {
         out.extend_from_slice(before.as_bytes());
+        if out.len() > MAX_REPLACED {
+            return None;
+        }
         if let Some(rest) = rest.strip_prefix('$') {
             out.push(b'$');
             template = rest;
@@ -133,6 +142,7 @@ fn expand<'t>(out: &mut Vec<u8>, mut template: &str, group: impl Fn(&str) -> Opt
         }
     }
     out.extend_from_slice(template.as_bytes());
+    (out.len() <= MAX_REPLACED).then_some(())
 }
 
 type Input<'p> = Peekable<Chars<'p>>;

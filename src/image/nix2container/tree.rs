@@ -11,7 +11,7 @@ use super::{
     description::{Options, Perm},
     regex::GoRegex,
 };
-use crate::layer::{Contents, Found, Item, LayerError, MAX_ENTRIES, Owner, Style, Take, What, Writer, walk};
+use crate::layer::{Contents, Found, Item, LayerError, Owner, Style, Take, What, Writer, walk};
 use std::{
     collections::HashSet,
     ffi::OsString,
@@ -23,15 +23,14 @@ use std::{
     sync::Arc,
 };
 
-/// The bytes of all names and paths that are in memory while a layer is made.
-const MAX_NAMES: usize = 512 << 20;
-
 /// A layer of these store paths.
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) paths: Vec<PathBuf>,
     /// Of each path.
     pub(super) options: Vec<Options>,
+    /// How much memory its names may take while it is made, in bytes.
+    pub(super) max_memory: usize,
 }
 
 impl Tree {
@@ -118,15 +117,13 @@ impl Tree {
                     owners.insert(owner.clone());
                     owner
                 });
-                let source = (name != source).then(|| source.into());
-                bytes += name.len() + source.as_ref().map_or(0, |source: &Box<[u8]>| source.len());
-                if nodes.len() >= MAX_ENTRIES {
-                    return Err(LayerError::TooMany(MAX_ENTRIES));
-                }
-                if bytes > MAX_NAMES {
-                    return Err(LayerError::Contents(format!(
-                        "a layer whose names have more than {MAX_NAMES} bytes"
-                    )));
+                let source: Option<Box<[u8]>> = (name != source).then(|| source.into());
+                let source_length = source.as_deref().map_or(0, <[u8]>::len);
+                bytes += size_of::<Node>() + name.len() + source_length;
+                if bytes > self.max_memory {
+                    let limit = self.max_memory;
+                    let problem = format!("a layer whose names would take more than {limit} bytes of memory");
+                    return Err(LayerError::Contents(problem));
                 }
                 let (mode, size) = (found.metadata.mode(), found.metadata.len());
                 nodes.push(Node { name: name.into(), source, path: n, mode, size, owner, permissions });
@@ -174,17 +171,16 @@ impl<'o> Rules<'o> {
     /// The name in the archive, if it is to be there.
     fn name(&self, source: &[u8]) -> Result<Option<Vec<u8>>, LayerError> {
         let Some((regex, by)) = &self.rewrite else { return Ok(Some(source.to_vec())) };
-        let name = regex.replace_all(source, by);
+        let refused = |name: &[u8], problem: &str| LayerError::Refused {
+            name: name[..name.len().min(300)].into(),
+            problem: problem.into(),
+        };
+        let name =
+            regex.replace_all(source, by).ok_or_else(|| refused(source, "its new name is far too long"))?;
         if name.is_empty() {
             return Ok(None);
         }
-        match clean(&name) {
-            Some(name) => Ok(Some(name)),
-            None => Err(LayerError::Refused {
-                name: name[..name.len().min(300)].into(),
-                problem: "it leads out of the image".into(),
-            }),
-        }
+        clean(&name).map(Some).ok_or_else(|| refused(&name, "it leads out of the image"))
     }
 
     /// Owner and permissions, where they are others.
@@ -286,6 +282,20 @@ mod tests {
         }
         assert_eq!(clean(b"../a"), None);
         assert_eq!(clean(b"a/../../b"), None);
+    }
+
+    #[test]
+    fn a_layer_of_too_many_names_is_given_up_before_they_fill_the_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..20 {
+            std::fs::write(dir.path().join(format!("{n}")), "").unwrap();
+        }
+        let tree = |max_memory| {
+            let (paths, options) = (vec![dir.path().into()], vec![Options::default()]);
+            Tree { paths, options, max_memory }.visit(&mut |_| Ok(()))
+        };
+        assert!(tree(10_000).is_ok());
+        assert!(tree(1000).unwrap_err().to_string().contains("more than 1000 bytes of memory"));
     }
 
     #[test]

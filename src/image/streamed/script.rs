@@ -30,7 +30,7 @@ impl Program {
             let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
             rest[..digits].parse::<u32>().ok()
         });
-        let writer = minor.map(|n| if n < 11 { Writer::OldPython } else { Writer::Python });
+        let writer = minor.map(|n| if n < 9 { Writer::OldPython } else { Writer::Python });
         Self { root_mode, writer }
     }
 }
@@ -80,7 +80,7 @@ mod tests {
         let program = |python: &str, mode: &str| {
             Program::read(&format!("#!/nix/store/x-python3/bin/{python}\nti.mode = {mode}  # rwx\n"))
         };
-        let (old, new) = (program("python3.9", "0o0555"), program("python3.12", "0o0755"));
+        let (old, new) = (program("python3.8", "0o0555"), program("python3.9", "0o0755"));
         assert_eq!(old, Program { root_mode: Some(0o555), writer: Some(Writer::OldPython) });
         assert_eq!(new, Program { root_mode: Some(0o755), writer: Some(Writer::Python) });
         assert_eq!(Program::read("#!/bin/sh\n"), Program::default());

@@ -3,6 +3,7 @@
 //!
 //! They need root, for the containers that they run; elsewhere `sudo` must work without a password.
 
+mod computed;
 mod containerd;
 mod discovery;
 mod docker;

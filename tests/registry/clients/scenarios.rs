@@ -24,6 +24,7 @@ pub fn an_image_of_every_format_runs(client: &dyn Client) {
         ("packages/hello-oci", GREETING),
         ("packages/hello-oci-plain", GREETING),
         ("packages/hello-oci-archive-gzip", GREETING),
+        ("packages/hello-nix2container", "Hello from nix2container as 1000 in /home/me"),
         ("packages/python3.12", "Hello from python3.12"),
         ("packages/nested.inner.tool", "Hello from tool"),
         ("hello", GREETING),

@@ -109,7 +109,7 @@ const CASES: &[Case] = &[
 fn texts_become_what_go_makes_of_them() {
     let mut wrong = Vec::new();
     for (expression, text, by, expected) in CASES {
-        let found = GoRegex::new(expression).map(|regex| regex.replace_all(text, by)).ok();
+        let found = GoRegex::new(expression).ok().and_then(|regex| regex.replace_all(text, by));
         if found.as_deref() != *expected {
             wrong.push((expression, by, found.map(|found| found.escape_ascii().to_string())));
         }
@@ -132,4 +132,15 @@ fn no_expression_takes_much_time_or_memory() {
         let error = GoRegex::new(expression).unwrap_err();
         assert!(error.contains(expected) && error.len() < 500, "{error}");
     }
+}
+
+#[test]
+fn a_replacement_that_multiplies_is_given_up() {
+    let regex = GoRegex::new("x*").unwrap();
+    let text = [b'a'; 4000];
+    assert_eq!(regex.replace_all(b"", &"a".repeat(MAX_REPLACED)).map(|text| text.len()), Some(MAX_REPLACED));
+    assert_eq!(regex.replace_all(b"", &"a".repeat(MAX_REPLACED + 1)), None);
+    assert_eq!(regex.replace_all(&text, &"a".repeat(MAX_REPLACED)), None);
+    assert_eq!(GoRegex::new("^.*$").unwrap().replace_all(&text, &"$0".repeat(30_000)), None);
+    assert_eq!(regex.replace_all(&[b'a'; MAX_REPLACED + 1], ""), None);
 }

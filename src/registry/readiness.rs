@@ -1,0 +1,50 @@
+//! Whether the parts that the registry depends on answer.
+
+use super::Registry;
+use std::{fmt::Display, future::Future, sync::Arc, time::Duration};
+
+/// How long an answer is given again without asking: probes may come from many places at once.
+const REMEMBERED: Duration = Duration::from_secs(1);
+
+/// What `/readyz` reports.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    /// Each part with `Ok` or the reason why it does not answer.
+    pub parts: Vec<(&'static str, Result<(), String>)>,
+}
+
+impl Registry {
+    /// Whether the parts that this registry depends on answer, or did a moment ago. There is one look at a time,
+    /// which requests share; it takes no place of an evaluation, since a busy registry is a ready one.
+    pub async fn readiness(self: &Arc<Self>) -> Readiness {
+        if let Some(readiness) = self.checked.get(&()) {
+            return readiness;
+        }
+        let this = self.clone();
+        let look = self.checking.join((), || async move {
+            let readiness = this.look().await;
+            this.checked.put((), readiness.clone(), REMEMBERED);
+            readiness
+        });
+        look.wait()
+            .await
+            .unwrap_or_else(|| Readiness { parts: vec![("registry", Err("the check panicked".into()))] })
+    }
+
+    async fn look(&self) -> Readiness {
+        let daemon = self.in_time(self.daemon.ping());
+        let Some(flake) = self.resolver.flake() else {
+            return Readiness { parts: vec![("nix-daemon", daemon.await)] };
+        };
+        let (daemon, evaluator) = tokio::join!(daemon, self.in_time(flake.ping()));
+        Readiness { parts: vec![("nix-daemon", daemon), ("evaluator", evaluator)] }
+    }
+
+    async fn in_time<T, E: Display>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<(), String> {
+        let limit = self.settings.ready_timeout;
+        match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => answer.map(drop).map_err(|error| error.to_string()),
+            Err(_elapsed) => Err(format!("no answer within {} s (READY_TIMEOUT)", limit.as_secs())),
+        }
+    }
+}
