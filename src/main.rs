@@ -33,11 +33,12 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or(Command::Serve);
+    let terminal = cli::Terminal::new();
     let config = match Config::from_environment() {
         Ok(config) => config,
-        Err(error) => return fail_settings(&error),
+        Err(error) => return fail_settings(&error, &terminal),
     };
-    log(&config, matches!(command, Command::Build { .. }));
+    log(&config, matches!(command, Command::Build { .. }), &terminal);
     let inherited = match cli::inherited() {
         Ok(sockets) => sockets,
         Err(error) => {
@@ -59,8 +60,8 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match command {
             Command::Serve => cli::serve(config, inherited).await,
-            Command::Check => cli::check(config).await,
-            Command::Build { name } => cli::build(config, &name).await,
+            Command::Check => cli::check(config, &terminal).await,
+            Command::Build { name } => cli::build(config, &name, &terminal).await,
         }
     });
     // Reading a large image is not interrupted by waiting for it; what it wrote half is removed at the next start.
@@ -68,24 +69,23 @@ fn main() -> ExitCode {
     code
 }
 
-fn fail_settings(error: &ConfigError) -> ExitCode {
-    eprintln!("forge-registry: {error}");
+fn fail_settings(error: &ConfigError, terminal: &cli::Terminal) -> ExitCode {
+    terminal.line(format_args!("forge-registry: {error}"));
     ExitCode::from(2)
 }
 
-fn log(config: &Config, quiet: bool) {
+fn log(config: &Config, quiet: bool, terminal: &cli::Terminal) {
+    use tracing::Level;
     use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+    // A command tells its outcome itself; whoever asks for more than that gets it all the same.
+    let level = if quiet && config.log_level <= Level::INFO { Level::ERROR } else { config.log_level };
     // Libraries tell at DEBUG what our own lines tell better.
-    // A command tells its outcome itself.
-    let level = if quiet { tracing::Level::ERROR } else { config.log_level };
-    let targets = Targets::new().with_default(tracing::Level::WARN).with_target("forge_registry", level);
-    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let targets = Targets::new().with_default(Level::WARN).with_target("forge_registry", level);
+    let (writer, ansi) = (terminal.clone(), terminal.is_one());
+    let format = tracing_subscriber::fmt::layer().with_writer(move || writer.writer());
     let subscriber = tracing_subscriber::registry().with(targets);
     match config.log_format {
-        LogFormat::Human => {
-            use std::io::IsTerminal;
-            subscriber.with(format.with_target(false).with_ansi(std::io::stderr().is_terminal())).init();
-        }
+        LogFormat::Human => subscriber.with(format.with_target(false).with_ansi(ansi)).init(),
         LogFormat::Json => subscriber.with(format.json().flatten_event(true)).init(),
     }
 }

@@ -7,6 +7,7 @@
 #            { names = true; }                    the names of all packages and applications; no value is looked at
 #            { find = { attrs; package; }; }      the first of these attribute paths that exists; else, unless it is null,
 #                                                 the package at this path, to make an image of
+#            { look = [ string ]; }               nothing of this path, only why it throws
 #
 # Each path is looked up as `nix build` does: below packages.<system>, legacyPackages.<system>, and as it is. Its
 # elements may contain dots: each is first tried descending at every dot, then with dots as part of a name.
@@ -20,6 +21,16 @@ let
       { inherit system; path = [ "legacyPackages" system ]; }
     ]) systems
     ++ [ { system = null; path = [ ]; } ];
+
+  # What is there to look in. A set that throws hides nothing that is elsewhere.
+  sets = map (root:
+    let
+      found = descend false outputs root.path;
+      tried = builtins.tryEval (if found == [ ] then found else builtins.seq (builtins.head found) found);
+    in
+    root // { set = if tried.success then tried.value else [ ]; broken = !tried.success; }
+  ) roots;
+  broken = map (root: root.path) (builtins.filter (root: root.broken) sets);
 
   join = builtins.concatStringsSep ".";
   take = n: list: builtins.genList (builtins.elemAt list) n;
@@ -59,19 +70,18 @@ let
   find = path:
     let
       parts = builtins.concatMap split path;
-      try = anyCase: roots:
-        if roots == [ ] then [ ]
+      try = anyCase: sets:
+        if sets == [ ] then [ ]
         else
           let
-            root = builtins.head roots;
-            set = descend false outputs root.path;
-            found = if set == [ ] then [ ] else descend anyCase (builtins.head set) parts;
+            root = builtins.head sets;
+            found = if root.set == [ ] then [ ] else descend anyCase (builtins.head root.set) parts;
           in
-          if found == [ ] then try anyCase (builtins.tail roots)
+          if found == [ ] then try anyCase (builtins.tail sets)
           else [ { inherit (root) system; value = builtins.head found; attr = join (root.path ++ parts); } ];
-      exact = try false roots;
+      exact = try false sets;
     in
-    if exact != [ ] then exact else try true roots;
+    if exact != [ ] then exact else try true sets;
 
   string = value: if builtins.isString value && value != "" then value else null;
   attempt = value: let r = builtins.tryEval value; in if r.success then r.value else null;
@@ -116,10 +126,9 @@ let
   # Names near to one that was not found. Only names are listed; no value is looked at.
   siblings =
     builtins.concatMap (root:
-      let found = descend false outputs root.path; in
-      if root.path == [ ] || found == [ ] || !builtins.isAttrs (builtins.head found) then [ ]
-      else builtins.attrNames (builtins.head found)
-    ) roots;
+      if root.path == [ ] || root.set == [ ] || !builtins.isAttrs (builtins.head root.set) then [ ]
+      else builtins.attrNames (builtins.head root.set)
+    ) sets;
 
   lookUp = { attrs, package }:
     let
@@ -130,7 +139,7 @@ let
           let found = find (builtins.elemAt attrs n); in
           if found == [ ] then try (n + 1) else describe n (builtins.head found)
         else if plain != [ ] then packaged (builtins.head plain)
-        else { missing = { names = siblings; packageExists = owner != [ ]; }; };
+        else { missing = { inherit broken; names = siblings; packageExists = owner != [ ]; }; };
       # The version of a package belongs to its image.
       result = try 0;
       owner = find [ (builtins.head (builtins.head attrs)) ];
@@ -145,8 +154,10 @@ let
   # Only packages.<system> is listed: legacyPackages is for sets too large to look at each value.
   listed =
     let
-      sets = builtins.concatMap (system: descend false outputs [ "packages" system ]) systems;
-      all = builtins.foldl' (all: set: set // all) { } sets;
+      packages = root: root.path != [ ] && builtins.head root.path == "packages";
+      all = builtins.foldl' (all: set: set // all) { } (
+        builtins.concatMap (root: if packages root then root.set else [ ]) sets
+      );
       has = name: value: attempt (builtins.isAttrs value && value ? ${name}) == true;
       image = file: builtins.match "(.+)[.](tar|tar[.][a-z0-9]+|tgz)" file;
       images = files: builtins.concatMap (f: if image f == null then [ ] else [ (builtins.head (image f)) ]) files;
@@ -161,7 +172,7 @@ let
       isDerivation = value: attempt (value.type or null == "derivation") == true;
     in
     {
-      inherit every;
+      inherit broken every;
       packages = builtins.filter (n: has "image" all.${n} || query.list.plain && isDerivation all.${n}) names;
       applications = builtins.concatMap (n:
         if has "containers" all.${n} then [ { name = n; images = members all.${n}.containers; } ] else [ ]
@@ -171,6 +182,8 @@ in
 {
   forgeRegistry = {
     revision = outputs.rev or outputs.dirtyRev or null;
-  } // (if query ? list then { listed = { inherit (listed) packages applications; }; }
-  else if query ? names then { names = listed.every; } else lookUp query.find);
+  } // (if query ? list then { listed = { inherit (listed) broken packages applications; }; }
+  else if query ? names then { names = listed.every; }
+  else if query ? look then builtins.seq (builtins.head (descend false outputs query.look)) { names = [ ]; }
+  else lookUp query.find);
 }

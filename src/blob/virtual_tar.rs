@@ -82,7 +82,10 @@ impl TarReader {
                     Some(open) => open,
                     None => open(path, mark)?,
                 };
-                buffer.read(&last.insert(open).file, range.start, range.end - range.start)
+                let open = last.insert(open);
+                buffer.read(&open.file, range.start, range.end - range.start)?;
+                // What was read is what was hashed, even if the file has been written to since it was opened.
+                Ok(open.check()?)
             }
         });
         result.inspect_err(|error| (self.tar.failed)(error))?;
@@ -94,8 +97,19 @@ fn open(path: PathBuf, mark: Mark) -> io::Result<Open> {
     // Never through a link, and never waiting: it was a regular file when it was hashed.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
     let file = file.map_err(|source| LayerError::Io { path: path.clone(), source })?;
-    if Mark::of(&file.metadata()?) != mark {
-        return Err(LayerError::Changed { path }.into());
+    let open = Open { path, mark, file };
+    open.check()?;
+    Ok(open)
+}
+
+impl Open {
+    /// Whether the file is still the one that was hashed.
+    fn check(&self) -> Result<(), LayerError> {
+        let metadata =
+            self.file.metadata().map_err(|source| LayerError::Io { path: self.path.clone(), source })?;
+        match Mark::of(&metadata) == self.mark {
+            true => Ok(()),
+            false => Err(LayerError::Changed { path: self.path.clone() }),
+        }
     }
-    Ok(Open { path, mark, file })
 }

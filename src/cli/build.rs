@@ -1,19 +1,25 @@
 //! `forge-registry build NAME`: what a pull would do, without the pull.
 
-use super::{daemon, resolver};
+use super::{
+    Terminal, daemon,
+    progress::Progress,
+    resolver,
+    terminal::{print, unread},
+};
 use forge_registry::{
     config::Config,
     oci::{NameError, Reference, ReferenceError, RepositoryName},
-    registry::{Patience, Registry, StateError},
+    registry::{ManifestAnswer, Patience, Registry, RegistryError, StateError},
 };
-use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     fs::DirBuilder,
     hash::{BuildHasher, RandomState},
     io,
-    os::unix::fs::DirBuilderExt,
-    path::PathBuf,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+    pin::pin,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,46 +32,84 @@ enum NameAndTagError {
 }
 
 /// Resolves and builds the image and prints the digests of its manifests.
-pub async fn build(mut config: Config, name: &str) -> ExitCode {
-    match try_build(&mut config, name).await {
-        Ok(()) => ExitCode::SUCCESS,
+pub async fn build(mut config: Config, name: &str, terminal: &Terminal) -> ExitCode {
+    let documents = match try_build(&mut config, name, terminal).await {
+        Ok(answer) => answer.documents,
         Err(error) => {
-            eprintln!("forge-registry: {error}");
-            ExitCode::FAILURE
+            terminal.line(format_args!("forge-registry: {error}"));
+            return ExitCode::FAILURE;
         }
+    };
+    let mut lines = documents.iter().map(|document| format!("{} {}", document.digest, document.media_type));
+    match lines.try_for_each(print) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => unread(&error, terminal),
     }
 }
 
-async fn try_build(config: &mut Config, name: &str) -> Result<(), Box<dyn std::error::Error>> {
+async fn try_build(
+    config: &mut Config,
+    name: &str,
+    terminal: &Terminal,
+) -> Result<ManifestAnswer, Box<dyn std::error::Error>> {
     let (repository, reference) = parse(name, config)?;
     // Nobody waits on the other end of a connection.
     config.registry.pull_wait_once = Duration::from_secs(365 * 86_400);
-    let open = |config: &Config, dir: &std::path::Path| -> Result<_, Box<dyn std::error::Error>> {
+    let open = |config: &Config, dir: &Path| -> Result<_, Box<dyn std::error::Error>> {
         Ok(Registry::open(dir, config.registry.clone(), daemon(config), resolver(config)?)?)
     };
-    // A running registry holds its state; what is built here is found by it in the Nix store all the same.
+    // A running registry holds its state, and one that runs as somebody else could not use what is written there as
+    // this user. What is built here is found by it in the Nix store all the same.
     let mut scratch = None;
-    let registry = match open(config, &config.state_dir) {
-        Err(error) if error.downcast_ref::<StateError>().is_some() => {
-            open(config, scratch.insert(new_folder()?))?
-        }
-        other => other?,
+    let registry = match is_anothers(&config.state_dir) {
+        true => open(config, scratch.insert(new_folder()?))?,
+        false => match open(config, &config.state_dir) {
+            Err(error) if error.downcast_ref::<StateError>().is_some() => {
+                open(config, scratch.insert(new_folder()?))?
+            }
+            other => other?,
+        },
     };
-    let bar = ProgressBar::new_spinner()
-        .with_style(ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}")?)
-        .with_message(format!("{repository}:{reference}"));
-    bar.enable_steady_tick(Duration::from_millis(100));
-    let answer = registry.manifest(&repository, &reference, Patience::AsksOnce).await;
-    bar.finish_and_clear();
+    let answer = watch(&registry, &repository, &reference, terminal).await;
     registry.flush();
     drop(registry);
     if let Some(scratch) = scratch {
         let _ = std::fs::remove_dir_all(scratch);
     }
-    for document in answer?.documents {
-        println!("{} {}", document.digest, document.media_type);
+    Ok(answer?)
+}
+
+/// Asks for the manifest, and shows what is being done until it is there.
+async fn watch(
+    registry: &Arc<Registry>,
+    repository: &RepositoryName,
+    reference: &Reference,
+    terminal: &Terminal,
+) -> Result<ManifestAnswer, RegistryError> {
+    let mut answer = pin!(registry.manifest(repository, reference, Patience::AsksOnce));
+    let mut progress = Progress::new(terminal, format!("{repository}:{reference}"));
+    let mut work = None;
+    // The first look begins the work, so that none of it is missed.
+    let mut pause = Duration::ZERO;
+    loop {
+        let answer = tokio::time::timeout(pause, answer.as_mut()).await;
+        work = work.or_else(|| registry.work(repository, reference));
+        if let Some(work) = &work {
+            progress.show(&work.steps());
+        }
+        if let Ok(answer) = answer {
+            progress.end();
+            return answer;
+        }
+        pause = Duration::from_millis(100);
     }
-    Ok(())
+}
+
+/// Whether a folder is there and belongs to another user. Root could write to it, and follow the links in it to
+/// anywhere.
+fn is_anothers(folder: &Path) -> bool {
+    let owner = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.uid()).ok();
+    owner(folder).is_some_and(|uid| Some(uid) != owner(Path::new("/proc/self")))
 }
 
 /// A folder of our own. Others can write where it lies, so it must not have been there before.

@@ -1,31 +1,48 @@
 //! `forge-registry check`: what was found, and what to do about what was not.
 
-use super::{daemon, flake, store};
+use super::{
+    Terminal, daemon, flake, store,
+    terminal::{print, unread},
+};
 use forge_registry::{
     config::Config,
     resolve::{Catalog, Listing},
 };
-use std::{fs, io::ErrorKind, path::Path, process::ExitCode};
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    path::Path,
+    process::ExitCode,
+};
 
 /// Checks every part and prints a line for each; fails if any part does.
-pub async fn check(config: Config) -> ExitCode {
+pub async fn check(config: Config, terminal: &Terminal) -> ExitCode {
+    match try_check(config).await {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => unread(&error, terminal),
+    }
+}
+
+/// How many parts fail, unless that cannot be printed.
+async fn try_check(config: Config) -> io::Result<usize> {
     let mut report = Report { failures: 0 };
-    println!("forge-registry {}", env!("CARGO_PKG_VERSION"));
-    report.state_dir(&config.state_dir);
-    report.store(&config.nix_store_dir);
+    print(format_args!("forge-registry {}", env!("CARGO_PKG_VERSION")))?;
+    report.state_dir(&config.state_dir)?;
+    report.store(&config.nix_store_dir)?;
 
     let socket = config.nix_daemon_socket.display();
-    match daemon(&config).protocol_version().await {
-        Ok(protocol) => report.good("NIX_DAEMON_SOCKET", &format!("{socket}: nix-daemon, protocol {protocol}")),
+    match daemon(&config).version().await {
+        Ok(version) => report.good("NIX_DAEMON_SOCKET", &format!("{socket}: nix-daemon of {version}")),
         Err(error) => report.bad(
             "NIX_DAEMON_SOCKET",
             &error.to_string(),
             "start nix-daemon (systemctl start nix-daemon.socket), 2.15 or newer, or point NIX_DAEMON_SOCKET at it",
         ),
-    }
+    }?;
 
     match flake(&config) {
-        None => println!("  -   FLAKE: not set, so no evaluator is needed"),
+        None => print("  -   FLAKE: not set, so no evaluator is needed"),
         Some(flake) => {
             let reference = flake.shown();
             let socket = config.evaluator_socket.display();
@@ -36,11 +53,11 @@ pub async fn check(config: Config) -> ExitCode {
                     "start the evaluator (systemctl start forge-evaluator.socket), or point EVALUATOR_SOCKET at it",
                 ),
                 Ok(version) => {
-                    report.good("EVALUATOR_SOCKET", &format!("{socket}: Nix {version}"));
+                    report.good("EVALUATOR_SOCKET", &format!("{socket}: Nix {version}"))?;
                     match flake.list().await {
                         Ok(listing) => {
                             let found = found(&listing, &config.systems.join(", "));
-                            report.good("FLAKE", &format!("{reference}: {found}"));
+                            report.good("FLAKE", &format!("{reference}: {found}"))
                         }
                         Err(error) => report.bad(
                             "FLAKE",
@@ -51,40 +68,36 @@ pub async fn check(config: Config) -> ExitCode {
                 }
             }
         }
-    }
+    }?;
 
     match &config.catalog {
-        None => println!("  -   CATALOG: not set"),
+        None => print("  -   CATALOG: not set"),
         Some(path) => match Catalog::open(path, store(&config)) {
             Ok(catalog) => {
-                report.good("CATALOG", &format!("{}: {} images", path.display(), catalog.names().len()));
+                let images = catalog.names().await.len();
+                report.good("CATALOG", &format!("{}: {images} images", path.display()))
             }
             Err(error) => report.bad("CATALOG", &error.to_string(), "correct the file"),
         },
-    }
+    }?;
 
     for address in &config.listen {
         match tokio::net::TcpListener::bind(address).await {
             Ok(_) => report.good("LISTEN", &format!("{address} is free")),
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                report.good("LISTEN", &format!("{address} is in use, by this registry if it runs"));
+                report.good("LISTEN", &format!("{address} is in use, by this registry if it runs"))
             }
             Err(error) => {
                 report.bad("LISTEN", &format!("{address}: {error}"), "choose another address or port")
             }
-        }
+        }?;
     }
 
     match report.failures {
-        0 => {
-            println!("everything is fine");
-            ExitCode::SUCCESS
-        }
-        n => {
-            println!("{n} to mend");
-            ExitCode::FAILURE
-        }
+        0 => print("everything is fine")?,
+        n => print(format_args!("{n} to mend"))?,
     }
+    Ok(report.failures)
 }
 
 fn found(listing: &Listing, systems: &str) -> String {
@@ -104,16 +117,16 @@ struct Report {
 }
 
 impl Report {
-    fn good(&mut self, name: &str, found: &str) {
-        println!("  ok  {name}: {found}");
+    fn good(&mut self, name: &str, found: &str) -> io::Result<()> {
+        print(format_args!("  ok  {name}: {found}"))
     }
 
-    fn bad(&mut self, name: &str, problem: &str, advice: &str) {
+    fn bad(&mut self, name: &str, problem: &str, advice: &str) -> io::Result<()> {
         self.failures += 1;
-        println!("  BAD {name}: {problem}\n      {advice}");
+        print(format_args!("  BAD {name}: {problem}\n      {advice}"))
     }
 
-    fn state_dir(&mut self, path: &Path) {
+    fn state_dir(&mut self, path: &Path) -> io::Result<()> {
         let probe = path.join(".check");
         let _ = fs::remove_file(&probe);
         let is_new = !path.exists();
@@ -125,7 +138,7 @@ impl Report {
                     // The service's folder, should this be run by someone else.
                     let _ = fs::remove_dir(path);
                 }
-                self.good("STATE_DIR", &format!("{} can be written", path.display()));
+                self.good("STATE_DIR", &format!("{} can be written", path.display()))
             }
             Err(error) => self.bad(
                 "STATE_DIR",
@@ -135,10 +148,10 @@ impl Report {
         }
     }
 
-    fn store(&mut self, path: &Path) {
+    fn store(&mut self, path: &Path) -> io::Result<()> {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => {
-                self.good("NIX_STORE_DIR", &format!("{} is there", path.display()));
+                self.good("NIX_STORE_DIR", &format!("{} is there", path.display()))
             }
             Ok(_) => self.bad("NIX_STORE_DIR", &format!("{} is not a folder", path.display()), "correct it"),
             Err(error) => self.bad(

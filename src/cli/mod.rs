@@ -4,13 +4,16 @@ mod build;
 mod check;
 mod manager;
 mod open_files;
+mod progress;
 mod serve;
 mod sockets;
+mod terminal;
 
 pub use build::build;
 pub use check::check;
 pub use serve::serve;
 pub use sockets::inherited;
+pub use terminal::Terminal;
 
 use forge_registry::{
     config::Config,

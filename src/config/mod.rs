@@ -129,9 +129,18 @@ impl Config {
     }
 
     fn from_raw(raw: Raw) -> Result<Self, ConfigError> {
-        let raw = raw.with_aliases();
+        let (raw, aliases) = raw.with_aliases();
         let listen_is_set = raw.listen.as_ref().is_some_and(|listen| !listen.trim().is_empty());
-        let raw = raw.with_defaults();
+        Self::checked(raw.with_defaults(), listen_is_set).map_err(|error| match error {
+            // By the name that was set.
+            ConfigError::Value { name, value, allowed } => {
+                ConfigError::Value { name: aliases.get(name).unwrap_or(&name), value, allowed }
+            }
+            error => error,
+        })
+    }
+
+    fn checked(raw: Raw, listen_is_set: bool) -> Result<Self, ConfigError> {
         let flake = raw.flake.map(|flake| parse("FLAKE", Some(flake), flake_reference)).transpose()?;
         let catalog = raw.catalog.map(|file| parse("CATALOG", Some(file), absolute)).transpose()?;
         if flake.is_none() && catalog.is_none() {

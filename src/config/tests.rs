@@ -81,6 +81,22 @@ fn popularity_is_what_the_file_says() {
 }
 
 #[test]
+fn a_bad_value_under_another_name_is_reported_under_that() {
+    for (name, value, reported) in [
+        ("GITHUB_REPO", "a#b", "GITHUB_REPO=\"a#b\" is not valid"),
+        ("FLASK_PORT", "http", "FLASK_HOST:FLASK_PORT=\"0.0.0.0:http\" is not valid"),
+        ("STATE_DIRECTORY", "relative", "STATE_DIRECTORY=\"relative\" is not valid"),
+        ("NIX_DAEMON_SOCKET_PATH", "relative", "NIX_DAEMON_SOCKET_PATH=\"relative\" is not valid"),
+    ] {
+        let source = ("CATALOG", "/c.json");
+        let error = Config::from_variables([source, (name, value)]).unwrap_err().to_string();
+        assert!(error.starts_with(reported), "{error}");
+    }
+    let both = [("GITHUB_REPO", "a:b"), ("FLAKE", "c#d")];
+    assert!(Config::from_variables(both).unwrap_err().to_string().starts_with("FLAKE=\"c#d\""));
+}
+
+#[test]
 fn nothing_to_serve_is_an_error() {
     assert_eq!(Config::from_variables([]).unwrap_err(), ConfigError::NoSource);
     assert!(Config::from_variables([("CATALOG", "/c.json")]).is_ok());

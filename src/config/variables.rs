@@ -1,6 +1,7 @@
 //! The environment variables, each documented once, here; `--help` and `.env.example` show the same text.
 
 use envconfig::Envconfig;
+use std::collections::HashMap;
 
 /// A setting's documentation.
 #[derive(Debug, Clone, Copy)]
@@ -163,16 +164,23 @@ settings! {
 }
 
 impl Raw {
-    /// Fills in what only an older or another name says.
-    pub(super) fn with_aliases(mut self) -> Self {
+    /// Fills in what only an older or another name says, and tells those names by the settings' own.
+    pub(super) fn with_aliases(mut self) -> (Self, HashMap<&'static str, &'static str>) {
         let set = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.trim().is_empty());
-        for (field, alias) in [
-            (&mut self.flake, self.github_repo.take()),
-            (&mut self.state_dir, self.state_directory.take()),
-            (&mut self.nix_daemon_socket, self.nix_daemon_socket_path.take()),
+        let mut names = HashMap::new();
+        for (name, field, alias, value) in [
+            ("FLAKE", &mut self.flake, "GITHUB_REPO", self.github_repo.take()),
+            ("STATE_DIR", &mut self.state_dir, "STATE_DIRECTORY", self.state_directory.take()),
+            (
+                "NIX_DAEMON_SOCKET",
+                &mut self.nix_daemon_socket,
+                "NIX_DAEMON_SOCKET_PATH",
+                self.nix_daemon_socket_path.take(),
+            ),
         ] {
-            if !set(field) {
-                *field = alias;
+            if !set(field) && set(&value) {
+                *field = value;
+                names.insert(name, alias);
             }
         }
         if !set(&self.listen) && (set(&self.flask_host) || set(&self.flask_port)) {
@@ -182,8 +190,9 @@ impl Raw {
             let host = host.unwrap_or_else(|| "0.0.0.0".into());
             let host = if host.contains(':') { format!("[{host}]") } else { host };
             self.listen = Some(format!("{host}:{}", port.unwrap_or_else(|| "6443".into())));
+            names.insert("LISTEN", "FLASK_HOST:FLASK_PORT");
         }
-        self
+        (self, names)
     }
 }
 

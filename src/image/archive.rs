@@ -6,6 +6,7 @@ use super::{
     decompress::{Chunks, Compression, decoder, overlapped},
     limits::{Budget, LimitExceeded},
     measure::{Context, Xz, measure},
+    progress::{Counted, ReadProgress},
     recognise::{self, Format, HEAD},
     store_file::{FileRange, StoreFile},
     tar_walk::{Data, Kind, Member, Seekable, Walk},
@@ -66,7 +67,8 @@ pub(super) fn unpack(
     let what = format!("a {}-compressed tar archive", compression.name());
     let mut contents = Contents::of_archive(reader, &file.path, what);
     let budget = contents.budget.clone();
-    streamed(&file, compression, &budget, |walk| {
+    reader.progress.expect(file.size);
+    streamed(&file, compression, &budget, &reader.progress, |walk| {
         let mut json = 0;
         while let Some(member) = next(walk, &file)? {
             let entry = match member.kind {
@@ -128,7 +130,7 @@ pub(super) fn recreate(
     wanted: (Digest, u64),
 ) -> Result<bool, ImageError> {
     let budget = Budget::new(&reader.limits);
-    streamed(file, compression, &budget, |walk| {
+    streamed(file, compression, &budget, &reader.progress, |walk| {
         while let Some(member) = next(walk, file)? {
             if member.kind != Kind::File {
                 continue;
@@ -215,11 +217,12 @@ fn streamed<T>(
     file: &StoreFile,
     compression: Compression,
     budget: &Budget,
+    progress: &ReadProgress,
     consume: impl FnOnce(&mut Walk<&mut Chunks>) -> Result<T, ImageError>,
 ) -> Result<T, ImageError> {
     let taken = AtomicU64::new(0);
     let range = FileRange { file: &file.file, position: 0, end: file.size };
-    let source = decoder(compression, range, &taken, budget)
+    let source = decoder(compression, Counted { inner: range, progress }, &taken, budget)
         .map_err(|error| ImageError::reading(&file.path, "the archive", error))?;
     overlapped(source, |chunks| {
         let head =

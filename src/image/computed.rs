@@ -38,6 +38,7 @@ pub(super) fn compute(
         None => {}
     }
     let made = layer::make(style, contents, reader.lists.writer()?).map_err(failed)?;
+    reader.progress.read(made.size);
     Ok((blob(made.digest, made.size), Some(made.list.finish())))
 }
 

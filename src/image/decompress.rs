@@ -3,7 +3,10 @@
 //! All three formats may consist of several streams one after the other (`pigz`, `bgzip`, `zstd -T`, `xz -T`, or
 //! plain concatenation), and all bytes have to belong to one: what follows the last is an error.
 
-use super::limits::{Budget, Taken, Yielded};
+use super::{
+    limits::{Budget, Taken, Yielded},
+    tar_walk::read_buffered,
+};
 use flate2::bufread::MultiGzDecoder;
 use liblzma::{bufread::XzDecoder, stream};
 use std::{
@@ -136,10 +139,6 @@ impl BufRead for Chunks {
 
 impl Read for Chunks {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let n = available.len().min(buf.len());
-        buf[..n].copy_from_slice(&available[..n]);
-        self.consume(n);
-        Ok(n)
+        read_buffered(self, buf)
     }
 }

@@ -217,9 +217,10 @@ pub(super) fn in_parallel<T: Sync, R: Send>(
         Ok(())
     };
     std::thread::scope(|scope| {
-        // The calling thread is one of them.
+        // The calling thread is one of them, and does the work alone if the system gives no others.
         let helpers = threads.get().min(items.len()).saturating_sub(1);
-        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+        let helper = || std::thread::Builder::new().name("hash".into()).spawn_scoped(scope, work);
+        let helpers: Vec<_> = (0..helpers).map_while(|_| helper().ok()).collect();
         let mut result = work();
         for helper in helpers {
             let helped = helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -230,4 +231,37 @@ pub(super) fn in_parallel<T: Sync, R: Send>(
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_unstable_by_key(|(n, _)| *n);
     Ok(done.into_iter().map(|(_, result)| result).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{sync::Condvar, time::Duration};
+
+    #[test]
+    fn jobs_run_at_the_same_time_and_their_results_are_in_order() {
+        let threads = NonZeroUsize::new(3).unwrap();
+        let (running, all) = (Mutex::new(0), Condvar::new());
+        let results = in_parallel(&[10, 20, 30], threads, |n| {
+            // None ends before all have begun.
+            let mut running = running.lock().unwrap();
+            *running += 1;
+            all.notify_all();
+            let waited = all.wait_timeout_while(running, Duration::from_secs(120), |n| *n < 3).unwrap();
+            assert!(!waited.1.timed_out(), "one after the other");
+            Ok(n + 1)
+        });
+        assert_eq!(results.unwrap(), [11, 21, 31]);
+    }
+
+    #[test]
+    fn after_an_error_nothing_more_begins() {
+        let begun = AtomicUsize::new(0);
+        let result = in_parallel(&[1; 100], NonZeroUsize::MIN, |_| -> Result<(), ImageError> {
+            begun.fetch_add(1, Ordering::Relaxed);
+            Err(ImageError::invalid(std::path::Path::new("x"), "no"))
+        });
+        assert!(result.is_err());
+        assert_eq!(begun.into_inner(), 1);
+    }
 }

@@ -26,6 +26,7 @@ mod oci_layout;
 mod options;
 mod package;
 mod parts;
+mod progress;
 mod recognise;
 mod store_file;
 mod streamed;
@@ -35,6 +36,7 @@ pub use error::ImageError;
 pub use limits::{LimitExceeded, Limits};
 pub use options::{LayerCompression, Layers, Options};
 pub use package::{Empty, Layering, Package, Settings, SettingsError, platform};
+pub use progress::ReadProgress;
 
 use crate::{
     blob::{Cache, Source},
@@ -122,6 +124,8 @@ pub struct Reader {
     pub limits: Limits,
     /// Threads that hash at once, for one image.
     pub threads: NonZeroUsize,
+    /// Told of all that is read; one for each image, if anybody looks at it.
+    pub progress: Arc<ReadProgress>,
 }
 
 /// Which image of a store path is meant.

@@ -5,6 +5,7 @@ use super::{
     archive::xz_policy,
     contents::{Contents, Entry},
     measure::{Context, Measured, Xz, in_parallel, measure},
+    progress::Counted,
     store_file::{FileRange, StoreFile},
 };
 use crate::{
@@ -81,6 +82,8 @@ impl Contents<'_> {
                 jobs.len() - 1
             })));
         }
+        let stored = jobs.iter().filter(|job| !matches!(job, Job::Memory { .. }));
+        self.reader.progress.expect(stored.map(Job::size).sum());
         let mut order: Vec<usize> = (0..jobs.len()).collect();
         order.sort_by_key(|n| std::cmp::Reverse(jobs[*n].size()));
         let run = |n: &usize| self.run(&jobs[*n], wanted_by);
@@ -103,7 +106,8 @@ impl Contents<'_> {
     fn run(&self, job: &Job, wanted_by: &str) -> Result<(Measured, Source, Option<Finished>), ImageError> {
         let context = Context { cache: &self.reader.cache, budget: &self.budget };
         let stored = |file: &StoreFile, offset, size, name: &str, xz| {
-            let body = FileRange { file: &file.file, position: offset, end: offset.saturating_add(size) };
+            let range = FileRange { file: &file.file, position: offset, end: offset.saturating_add(size) };
+            let body = Counted { inner: range, progress: &self.reader.progress };
             let (measured, kept) = measure(body, false, xz, context)
                 .map_err(|error| ImageError::reading(&self.path, format_args!("{name:?}"), error))?;
             let source = match kept {

@@ -227,16 +227,21 @@ impl<I: Input> Walk<I> {
     }
 }
 
+/// [`Read::read`] for what has a buffer.
+pub(super) fn read_buffered(input: &mut impl BufRead, buf: &mut [u8]) -> io::Result<usize> {
+    let available = input.fill_buf()?;
+    let n = available.len().min(buf.len());
+    buf[..n].copy_from_slice(&available[..n]);
+    input.consume(n);
+    Ok(n)
+}
+
 /// The data of the current member. Ending before all of them have been read is an error.
 pub(super) struct Data<'w, I>(&'w mut Walk<I>);
 
 impl<I: Input> Read for Data<'_, I> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let n = available.len().min(buf.len());
-        buf[..n].copy_from_slice(&available[..n]);
-        self.consume(n);
-        Ok(n)
+        read_buffered(self, buf)
     }
 }
 

@@ -100,7 +100,7 @@ impl BuildLog {
 }
 
 /// `/nix/store/<digest>-<name>.drv` → `<name>`
-fn short_name(path: &str) -> &str {
+pub(super) fn short_name(path: &str) -> &str {
     let base = path.rsplit('/').next().unwrap_or(path);
     let name = base.split_once('-').map_or(base, |(_, name)| name);
     name.strip_suffix(".drv").unwrap_or(name)

@@ -1,6 +1,6 @@
 //! nix-daemon: realising derivations, path queries and roots over its Unix socket (the worker protocol).
 
-use super::{BuildLog, StoreDir, StorePath, clean_message};
+use super::{BuildLog, BuildProgress, StoreDir, StorePath, clean_message, greeting::Greeted};
 use nix_daemon::{
     BuildMode, BuildResult, BuildResultStatus, ClientSettings, Progress, Store, Verbosity, nix::DaemonStore,
 };
@@ -23,7 +23,7 @@ use tokio::{
 };
 
 /// Reading is buffered since the protocol is read field by field. Writing must not be: the crate never flushes.
-pub(super) type Connection = DaemonStore<Join<BufReader<OwnedReadHalf>, OwnedWriteHalf>>;
+pub(super) type Connection = DaemonStore<Join<BufReader<Greeted<OwnedReadHalf>>, OwnedWriteHalf>>;
 
 /// Short calls at a time; so many connections are kept open for them.
 const MAX_CALLS: usize = 4;
@@ -48,6 +48,8 @@ pub struct NixDaemon {
     answer_timeout: Duration,
     calls: Semaphore,
     idle: Mutex<Vec<Connection>>,
+    /// What nix-daemon said that it is, when it was last connected to.
+    version: Mutex<Option<String>>,
 }
 
 /// nix-daemon did not do what it was asked.
@@ -130,7 +132,8 @@ impl NixDaemon {
     /// A client of the daemon at `socket`; connects when first needed. `answer_timeout` bounds every call but builds.
     pub fn new(socket: &Path, store: StoreDir, build: BuildSettings, answer_timeout: Duration) -> Self {
         let (calls, idle) = (Semaphore::new(MAX_CALLS), Mutex::default());
-        Self { socket: socket.into(), store, build, answer_timeout, calls, idle }
+        let version = Mutex::default();
+        Self { socket: socket.into(), store, build, answer_timeout, calls, idle, version }
     }
 
     /// The store folder.
@@ -138,9 +141,14 @@ impl NixDaemon {
         &self.store
     }
 
-    /// The protocol version that the daemon announces, `1.38` for instance.
-    pub async fn protocol_version(&self) -> Result<String, DaemonError> {
-        Ok(self.connect().await?.proto.to_string())
+    /// What the daemon says that it is, `Nix 2.34.8, protocol 1.38` for instance.
+    pub async fn version(&self) -> Result<String, DaemonError> {
+        self.connect().await?;
+        Ok(self.known_version().unwrap_or_default())
+    }
+
+    fn known_version(&self) -> Option<String> {
+        self.version.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Closes connections that wait for a next call. Each is a process of nix-daemon's, of the version that it had then.
@@ -164,7 +172,11 @@ impl NixDaemon {
     }
 
     /// Realises outputs and paths: builds or substitutes them and what they need, unless they are there already.
-    pub async fn realise(&self, what: &[Buildable]) -> Result<Realised, BuildError> {
+    pub async fn realise(
+        &self,
+        what: &[Buildable],
+        progress: &BuildProgress,
+    ) -> Result<Realised, BuildError> {
         let mut connection = self.connect().await?;
         let options = ClientSettings {
             verbosity: Verbosity::Info,
@@ -173,21 +185,26 @@ impl NixDaemon {
             ..ClientSettings::default()
         };
         self.bounded(connection.set_options(options).result()).await?;
-        self.build_outputs(&mut connection, what).await?;
+        self.build_outputs(&mut connection, what, progress).await?;
         let mut paths = Vec::with_capacity(what.len());
         for buildable in what {
             paths.push(match buildable {
                 Buildable::Output { derivation, output } => {
                     self.output(&mut connection, derivation, output).await?
                 }
-                Buildable::Path(path) => self.ensure(&mut connection, path).await?,
+                Buildable::Path(path) => self.ensure(&mut connection, path, progress).await?,
             });
         }
         Ok(Realised { paths, _temporary_roots: connection })
     }
 
     /// Builds all that has a derivation, together.
-    async fn build_outputs(&self, connection: &mut Connection, what: &[Buildable]) -> Result<(), BuildError> {
+    async fn build_outputs(
+        &self,
+        connection: &mut Connection,
+        what: &[Buildable],
+        progress: &BuildProgress,
+    ) -> Result<(), BuildError> {
         let mut derivations = Vec::new();
         let mut wanted = Vec::new();
         for buildable in what {
@@ -203,7 +220,7 @@ impl NixDaemon {
         }
         let mut log = BuildLog::default();
         let built = self
-            .follow(&mut log, connection.build_paths_with_results(&wanted, BuildMode::Normal))
+            .follow(&mut log, progress, connection.build_paths_with_results(&wanted, BuildMode::Normal))
             .await
             .map_err(|stopped| self.stopped(stopped, std::mem::take(&mut log)))
             .and_then(|results| self.check_results(results, log));
@@ -237,11 +254,16 @@ impl NixDaemon {
     }
 
     /// A path without a derivation.
-    async fn ensure(&self, connection: &mut Connection, path: &StorePath) -> Result<StorePath, BuildError> {
+    async fn ensure(
+        &self,
+        connection: &mut Connection,
+        path: &StorePath,
+        progress: &BuildProgress,
+    ) -> Result<StorePath, BuildError> {
         let full = self.store.print(path);
         self.bounded(connection.add_temp_root(&full).result()).await?;
         let mut log = BuildLog::default();
-        match self.follow(&mut log, connection.ensure_path(&full)).await {
+        match self.follow(&mut log, progress, connection.ensure_path(&full)).await {
             Ok(()) => Ok(path.clone()),
             Err(Stopped::Daemon(DaemonError::Nix(reason))) => {
                 tracing::debug!(%path, reason, "not in the store, and no substituter has it");
@@ -279,18 +301,22 @@ impl NixDaemon {
     async fn follow<T: Send>(
         &self,
         log: &mut BuildLog,
-        mut progress: impl Progress<T = T, Error = nix_daemon::Error>,
+        progress: &BuildProgress,
+        mut call: impl Progress<T = T, Error = nix_daemon::Error>,
     ) -> Result<T, Stopped> {
         loop {
             let deadline = log.last_step() + self.build.timeout + TIMEOUT_MARGIN;
-            match tokio::time::timeout_at(deadline.into(), progress.next()).await {
+            match tokio::time::timeout_at(deadline.into(), call.next()).await {
                 Err(_) => return Err(Stopped::TimedOut),
                 Ok(Err(error)) => return Err(Stopped::Daemon(self.error(error))),
-                Ok(Ok(Some(message))) => log.record(message),
+                Ok(Ok(Some(message))) => {
+                    progress.record(&message);
+                    log.record(message);
+                }
                 Ok(Ok(None)) => break,
             }
         }
-        self.bounded(progress.result()).await.map_err(Stopped::Daemon)
+        self.bounded(call.result()).await.map_err(Stopped::Daemon)
     }
 
     fn stopped(&self, stopped: Stopped, log: BuildLog) -> BuildError {
@@ -340,7 +366,13 @@ impl NixDaemon {
     pub(super) async fn connect(&self) -> Result<Connection, DaemonError> {
         self.bounded(async {
             let (read, write) = UnixStream::connect(&self.socket).await?.into_split();
-            DaemonStore::builder().init(tokio::io::join(BufReader::new(read), write)).await
+            let (read, greeting) = Greeted::new(read);
+            let connection =
+                DaemonStore::builder().init(tokio::io::join(BufReader::new(read), write)).await?;
+            let nix = greeting.nix_version().map_or_else(String::new, |version| format!("Nix {version}, "));
+            let version = Some(format!("{nix}protocol {}", connection.proto));
+            *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version;
+            Ok(connection)
         })
         .await
     }
@@ -363,7 +395,13 @@ impl NixDaemon {
             error if is_eof(&error) => {
                 self.unavailable("the connection was closed in the middle of an answer".into())
             }
-            error => self.unavailable(error.to_string()),
+            error => match (invalid(&error), self.known_version()) {
+                (Some(what), Some(version)) => self.unavailable(format!(
+                    "it is {version}, and says something that this registry does not understand: {what} \
+                     (numbers are hexadecimal)"
+                )),
+                _ => self.unavailable(error.to_string()),
+            },
         }
     }
 
@@ -390,6 +428,15 @@ impl Call {
 enum Stopped {
     TimedOut,
     Daemon(DaemonError),
+}
+
+/// The value that the protocol of the client does not have.
+fn invalid(error: &nix_daemon::Error) -> Option<&str> {
+    match error {
+        nix_daemon::Error::Field(_, inner) => invalid(inner),
+        nix_daemon::Error::Invalid(what) => Some(what),
+        _ => None,
+    }
 }
 
 fn is_eof(error: &nix_daemon::Error) -> bool {

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     io,
     path::{Path, PathBuf},
+    pin::pin,
     time::Duration,
 };
 use tokio::{
@@ -107,12 +108,25 @@ impl Evaluator {
     }
 
     async fn exchange(&self, expression: &[u8]) -> io::Result<Vec<u8>> {
-        let mut stream = UnixStream::connect(&self.socket).await?;
-        stream.write_all(expression).await?;
-        stream.shutdown().await?;
+        let (reading, mut writing) = UnixStream::connect(&self.socket).await?.into_split();
         let mut answer = Vec::new();
-        stream.take(MAX_ANSWER + 1).read_to_end(&mut answer).await?;
-        Ok(answer)
+        let exchanged = {
+            let write = async {
+                writing.write_all(expression).await?;
+                writing.shutdown().await
+            };
+            let mut read =
+                pin!(async { reading.take(MAX_ANSWER + 1).read_to_end(&mut answer).await.map(drop) });
+            tokio::select! {
+                read = &mut read => read,
+                written = write => read.await.and(written),
+            }
+        };
+        match exchanged {
+            // An evaluator that refuses, or dies, hangs up before it has read everything. What counts is what it said.
+            Err(error) if answer.is_empty() => Err(error),
+            _ => Ok(answer),
+        }
     }
 
     fn parse<T: DeserializeOwned>(&self, answer: &str) -> Result<T, EvaluatorError> {

@@ -87,17 +87,40 @@ impl GcRoots {
     }
 
     /// Removes every root whose name is not in `keep`: those of a process that died before it had written its row.
-    /// Returns how many.
+    /// Returns how many. What cannot be removed is left.
     pub fn retain(&self, keep: &HashSet<String>) -> io::Result<usize> {
         let mut removed = 0;
         for entry in fs::read_dir(&self.dir)? {
             let link = entry?.file_name();
             let name = link.to_str().map(|link| link.split('-').next().unwrap_or(link));
             if name.is_none_or(|name| !keep.contains(name)) {
-                fs::remove_file(self.dir.join(link))?;
-                removed += 1;
+                let path = self.dir.join(link);
+                match fs::remove_file(&path) {
+                    Ok(()) => removed += 1,
+                    Err(error) => tracing::warn!(?path, %error, "it is no GC root, and cannot be removed"),
+                }
             }
         }
         Ok(removed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_removed_does_not_keep_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = GcRoots::open(dir.path()).unwrap();
+        for n in 0..20 {
+            symlink("/nowhere", dir.path().join(format!("root{n}"))).unwrap();
+            fs::create_dir_all(dir.path().join(format!("folder{n}/in-it"))).unwrap();
+        }
+        let keep = HashSet::from(["root7".to_owned()]);
+        assert_eq!(roots.retain(&keep).unwrap(), 19);
+        assert!(fs::read_link(dir.path().join("root7")).is_ok());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 21);
+        assert_eq!(roots.retain(&keep).unwrap(), 0);
     }
 }

@@ -90,7 +90,13 @@ impl Registry {
                 && let Some(duration) = this.lasts(error)
             {
                 tracing::warn!(%repository, %digest, "it cannot be made available again: {error}");
-                this.lost.put(image, error.clone(), duration);
+                if matches!(error, RegistryError::NotAnImage { .. }) {
+                    // Nor will it be one the next time: its manifests have to go as well.
+                    let this = this.clone();
+                    blocking(move || this.drop_images([image].into())).await?;
+                } else {
+                    this.lost.put(image, error.clone(), duration);
+                }
             }
             result
         });

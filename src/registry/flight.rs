@@ -1,5 +1,6 @@
 //! Work that is done once, however many ask for it.
 
+use super::Work;
 use std::{
     collections::HashMap,
     future::Future,
@@ -20,6 +21,8 @@ pub(super) struct Flights<K, V> {
 pub(super) struct Flight<V> {
     /// When it was begun.
     pub(super) since: Instant,
+    /// How far it is.
+    pub(super) work: Arc<Work>,
     result: watch::Receiver<Option<V>>,
 }
 
@@ -44,17 +47,22 @@ where
             return flight.clone();
         }
         let (sender, result) = watch::channel(None);
-        let flight = Flight { since: Instant::now(), result };
+        let flight = Flight { since: Instant::now(), work: Arc::default(), result };
         running.insert(key.clone(), flight.clone());
         let landing = Landing { running: self.running.clone(), key };
-        let work = begin();
+        let (work, begun) = (flight.work.clone(), begin());
         tokio::spawn(async move {
-            let value = work.await;
+            let value = work.run(begun).await;
             // Off the list first: whoever comes now begins anew instead of taking an old result for a fresh one.
             drop(landing);
             sender.send_replace(Some(value));
         });
         flight
+    }
+
+    /// The work of this key, if it is under way.
+    pub(super) fn running(&self, key: &K) -> Option<Flight<V>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 }
 
@@ -73,6 +81,7 @@ impl<K: Hash + Eq, V> Drop for Landing<K, V> {
 impl<V: Clone> Flight<V> {
     /// Waits for the result; nothing if the work panicked.
     pub(super) async fn wait(mut self) -> Option<V> {
+        self.work.is_awaited();
         self.result.wait_for(Option::is_some).await.ok().and_then(|value| value.clone())
     }
 }

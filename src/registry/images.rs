@@ -1,11 +1,11 @@
 //! From a derivation to an image in the index: realise, recognise, root, write down.
 
-use super::{Flight, Registry, RegistryError, Result, used_now};
+use super::{Flight, Registry, RegistryError, Result, Step, Task, used_now};
 use crate::{
     blob::CacheError,
-    image::{self, Image, ImageError, Options, Reader, Selection},
+    image::{self, Image, ImageError, Options, ReadProgress, Reader, Selection},
     index::{ImageId, ImageRow, IndexError, Location},
-    nix::{BuildError, Buildable, Realised, StorePath},
+    nix::{BuildError, BuildProgress, Buildable, Realised, StorePath},
     oci::{Digest, Document},
     resolve::Resolution,
 };
@@ -85,6 +85,8 @@ impl Registry {
     ) -> Result<Arc<Held>> {
         let (this, what, expected) = (self.clone(), what.to_vec(), expected.map(<[_]>::to_vec));
         let flight = self.building.join(what.clone(), || async move {
+            let progress = Arc::new(BuildProgress::default());
+            let step = Step::queue(Task::Building(progress.clone()));
             let there = match &expected {
                 Some(paths) => this.daemon.are_valid(paths).await?,
                 None => false,
@@ -94,15 +96,17 @@ impl Registry {
                 true => this.stored.enter().await.map_err(|_full| this.overloaded_readings())?,
                 false => this.builds.enter().await.map_err(|_full| this.overloaded_builds())?,
             };
-            let realised = match (&expected, this.daemon.realise(&what).await) {
+            step.begin();
+            let realised = match (&expected, this.daemon.realise(&what, &progress).await) {
                 // Of what is there the derivation is not needed.
                 (Some(paths), Err(BuildError::Gone(_))) if there => {
                     let paths: Vec<Buildable> = paths.iter().cloned().map(Buildable::Path).collect();
-                    this.daemon.realise(&paths).await
+                    this.daemon.realise(&paths, &progress).await
                 }
                 (_, result) => result,
             };
             let realised = realised.map_err(|error| RegistryError::build(&what, error))?;
+            step.finish();
             Ok(Arc::new(Held { paths: realised.paths.clone(), _temporary_roots: realised, _place: place }))
         });
         landed(flight).await
@@ -170,9 +174,14 @@ impl Registry {
         let attempt = |places| {
             let (this, work) = (self.clone(), work.clone());
             async move {
+                let progress = Arc::new(ReadProgress::default());
+                let step = Step::queue(Task::Reading(progress.clone()));
                 let _places = this.readings.acquire_many(places).await.map_err(RegistryError::internal)?;
-                let reader = this.reader.clone();
-                blocking(move || Ok(work(&reader))).await
+                step.begin();
+                let reader = Reader { progress, ..this.reader.clone() };
+                let result = blocking(move || Ok(work(&reader))).await?;
+                step.finish();
+                Ok(result)
             }
         };
         match attempt(1).await? {

@@ -20,10 +20,12 @@ mod packages;
 mod readiness;
 mod retention;
 mod tags;
+mod work;
 
 pub use error::RegistryError;
 pub use readiness::Readiness;
 pub use retention::Retention;
+pub use work::{Step, Task, Work};
 
 use crate::{
     blob::{Cache, Mappings},
@@ -201,6 +203,7 @@ impl Registry {
             lists: Arc::new(lists),
             limits: settings.image_limits.clone(),
             threads,
+            progress: Arc::default(),
         };
         let registry = Self {
             resolver,
@@ -278,14 +281,21 @@ impl Registry {
 
     /// Reads the catalog again, if there is one, and forgets what names meant; the number of entries. A catalog that
     /// cannot be used changes nothing.
-    pub async fn reload_catalog(self: &Arc<Self>) -> Result<Option<usize>, CatalogError> {
-        let this = self.clone();
-        let read = tokio::task::spawn_blocking(move || this.resolver.reload_catalog()).await;
-        let entries = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    pub async fn reload_catalog(&self) -> Result<Option<usize>, CatalogError> {
+        let entries = self.resolver.reload_catalog().await?;
         self.reloaded.store(now(), Ordering::Relaxed);
         self.failures.clear();
         self.listed.clear();
         Ok(entries)
+    }
+
+    /// What is being done for those who wait for this manifest, if anybody does.
+    pub fn work(&self, repository: &RepositoryName, reference: &Reference) -> Option<Arc<Work>> {
+        let tag = match reference {
+            Reference::Tag(tag) => tag.clone(),
+            Reference::Digest(_) => tags::latest(),
+        };
+        self.updating.running(&(repository.clone(), tag)).map(|flight| flight.work)
     }
 
     /// All repositories that the sources name, and those that have been served, sorted.
@@ -332,7 +342,7 @@ impl Registry {
 
     /// Waits for shared work for as long as a request may take.
     async fn patient<T: Clone>(&self, flight: Flight<Result<T>>, wait: Duration) -> Result<T> {
-        let since = flight.since;
+        let (since, work) = (flight.since, flight.work.clone());
         match tokio::time::timeout(wait, flight.wait()).await {
             Ok(Some(result)) => result,
             Ok(None) => Err(RegistryError::internal("the work for this request panicked")),
@@ -341,10 +351,7 @@ impl Registry {
                 // Clients try a handful of times; the longer the build, the longer they are asked to wait.
                 let retry_after = so_far.clamp(Duration::from_secs(5), Duration::from_secs(60));
                 Err(RegistryError::InProgress {
-                    message: format!(
-                        "the image is still being built, for {} s so far; the build goes on, pull again to join it",
-                        so_far.as_secs()
-                    ),
+                    message: format!("{}, pull again to join it", work.describe()),
                     retry_after,
                 })
             }

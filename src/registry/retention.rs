@@ -4,6 +4,7 @@ use super::{Registry, Result, StateError, images::blocking, used_now};
 use crate::{
     blob::Cache,
     index::{ImageId, IndexError, Needed},
+    nix::{DaemonError, GcRootError},
     oci::Digest,
 };
 use std::{
@@ -33,8 +34,11 @@ impl Registry {
 
     /// Runs for as long as the registry does: writes down last uses and drops what retention says.
     pub async fn maintain(self: Arc<Self>) {
-        self.register_roots().await;
+        let mut registered = false;
         loop {
+            if !registered {
+                registered = self.register_roots().await;
+            }
             let this = self.clone();
             if let Err(error) = blocking(move || this.enforce_retention()).await {
                 tracing::error!(%error, "retention");
@@ -145,26 +149,41 @@ impl Registry {
     }
 
     /// Makes sure that every image of the index has its GC root: somebody may have emptied the folder, or moved it.
-    async fn register_roots(&self) {
+    /// Whether nix-daemon could be asked about all of them.
+    async fn register_roots(&self) -> bool {
         let images = match self.index.usage() {
             Ok(images) => images,
-            Err(error) => return tracing::error!(%error, "GC roots cannot be checked"),
+            Err(error) => {
+                tracing::error!(%error, "GC roots cannot be checked");
+                return false;
+            }
         };
+        let all = images.len();
         let mut failures: HashMap<String, usize> = HashMap::new();
-        for (id, _) in images {
+        for (done, (id, _)) in images.into_iter().enumerate() {
             let Ok(Some(row)) = self.index.image(&id) else { continue };
             let root = match self.daemon.are_valid(&row.objects).await {
                 Ok(true) => self.roots.add(&self.daemon, &id.file_name(), &row.objects).await,
                 Ok(false) => Ok(()),
                 Err(error) => Err(error.into()),
             };
-            if let Err(error) = root {
-                *failures.entry(error.to_string()).or_default() += 1;
+            match root {
+                Ok(()) => {}
+                // The others would only wait for it as long.
+                Err(GcRootError::Daemon(error @ DaemonError::Unavailable { .. })) => {
+                    tracing::warn!(
+                        images = all - done,
+                        "GC roots were not registered, and will be soon: {error}"
+                    );
+                    return false;
+                }
+                Err(error) => *failures.entry(error.to_string()).or_default() += 1,
             }
         }
         for (error, images) in failures {
             tracing::warn!(images, "GC roots were not registered: {error}");
         }
+        true
     }
 }
 

@@ -1,6 +1,6 @@
 //! From a tag to an image: freshness, evaluation, and which tags there are.
 
-use super::{Flight, Indexed, Registry, RegistryError, Result, images::blocking, now};
+use super::{Flight, Indexed, Registry, RegistryError, Result, Step, Task, images::blocking, now};
 use crate::{
     image::Options,
     index::TagRow,
@@ -200,7 +200,21 @@ impl Registry {
     /// What a tag means: the source as it is under `latest` and under the tags that the image itself or its package
     /// states, else a revision of the source. Nothing is built to find out.
     async fn resolve_tag(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Arc<Evaluated>> {
-        let current = self.evaluate(repository, None).await?;
+        use RegistryError as E;
+        let current = match self.evaluate(repository, None).await {
+            Ok(current) => current,
+            // Other revisions may have what this one has not, or evaluate where it does not.
+            Err(error @ (E::NameUnknown { .. } | E::NotAnImage { .. } | E::EvaluationFailed { .. }))
+                if *tag != latest() =>
+            {
+                let revision = self.evaluate(repository, Some(tag.clone())).await;
+                return revision.map_err(|other| match other {
+                    E::ManifestUnknown { .. } => error,
+                    other => other,
+                });
+            }
+            Err(error) => return Err(error),
+        };
         if *tag == latest()
             || current.resolution.tags.contains(tag)
             || self.own_tags(repository).contains(tag)
@@ -208,10 +222,10 @@ impl Registry {
             return Ok(current);
         }
         self.evaluate(repository, Some(tag.clone())).await.map_err(|error| match error {
-            RegistryError::ManifestUnknown { message } => {
+            E::ManifestUnknown { message } => {
                 let tags = self.alias_tags(repository, &current.resolution);
                 let has: Vec<&str> = tags.iter().map(Tag::as_str).collect();
-                RegistryError::ManifestUnknown { message: format!("{message}; it has: {}", has.join(", ")) }
+                E::ManifestUnknown { message: format!("{message}; it has: {}", has.join(", ")) }
             }
             error => error,
         })
@@ -235,7 +249,9 @@ impl Registry {
     fn evaluation(self: &Arc<Self>, key: (RepositoryName, Option<Tag>)) -> Flight<Result<Arc<Evaluated>>> {
         let this = self.clone();
         self.evaluating.join(key.clone(), || async move {
+            let step = Step::queue(Task::Evaluating);
             let _place = this.evaluations.enter().await.map_err(|_full| this.overloaded_evaluations())?;
+            step.begin();
             let at = now();
             let (name, revision) = &key;
             let mut resolution = match revision {
@@ -253,6 +269,7 @@ impl Registry {
             tracing::info!(
                 name = %name, origin = resolution.origin, revision = resolution.revision, derivation, "resolved"
             );
+            step.finish();
             let evaluated = Arc::new(Evaluated { resolution, at });
             this.evaluated.put(key, evaluated.clone(), this.settings.tag_ttl);
             Ok(evaluated)

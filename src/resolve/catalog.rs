@@ -16,10 +16,12 @@ use crate::{
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
+use tokio::{sync::Mutex, task::spawn_blocking};
 
 /// Bytes of a catalog file.
 const MAX_SIZE: u64 = 64 << 20;
@@ -104,39 +106,46 @@ impl Catalog {
     }
 
     /// What an entry means.
-    pub fn get(&self, name: &RepositoryName) -> Option<Resolution> {
-        self.entries().get(name).cloned()
+    pub async fn get(&self, name: &RepositoryName) -> Option<Resolution> {
+        self.entries().await.get(name).cloned()
     }
 
     /// All names, sorted.
-    pub fn names(&self) -> Vec<RepositoryName> {
-        self.entries().keys().cloned().collect()
+    pub async fn names(&self) -> Vec<RepositoryName> {
+        self.entries().await.keys().cloned().collect()
     }
 
     /// Reads the file again, whether it seems to have changed or not; the number of entries. An error leaves the last
     /// good catalog in use.
-    pub fn reload(&self) -> Result<usize, CatalogError> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = stamp(&self.path);
-        let entries = read(&self.path, &self.store)?;
-        *current = (stamp, Arc::new(entries));
+    pub async fn reload(&self) -> Result<usize, CatalogError> {
+        let mut current = self.current.lock().await;
+        let (path, store) = (self.path.clone(), self.store.clone());
+        let again = spawn_blocking(move || (stamp(&path), read(&path, &store))).await;
+        let (stamp, entries) = again.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        *current = (stamp, Arc::new(entries?));
         Ok(current.1.len())
     }
 
-    fn entries(&self) -> Arc<Entries> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = stamp(&self.path);
-        if current.0 != stamp {
-            current.0 = stamp;
-            match read(&self.path, &self.store) {
-                Ok(entries) => {
-                    tracing::info!(catalog = %self.path.display(), entries = entries.len(), "read the catalog again");
-                    current.1 = Arc::new(entries);
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the catalog changed and is unusable; the last good one stays")
-                }
+    /// The entries as they are now. Whoever asks while a changed file is being read waits for that.
+    async fn entries(&self) -> Arc<Entries> {
+        let mut current = self.current.lock().await;
+        let (path, store, known) = (self.path.clone(), self.store.clone(), current.0);
+        // The file can be large, and its disk slow.
+        let changed = spawn_blocking(move || {
+            let stamp = stamp(&path);
+            (stamp != known).then(|| (stamp, read(&path, &store)))
+        });
+        match changed.await {
+            Ok(None) => {}
+            Ok(Some((stamp, Ok(entries)))) => {
+                tracing::info!(catalog = %self.path.display(), entries = entries.len(), "read the catalog again");
+                *current = (stamp, Arc::new(entries));
             }
+            Ok(Some((stamp, Err(error)))) => {
+                tracing::error!(%error, "the catalog changed and is unusable; the last good one stays");
+                current.0 = stamp;
+            }
+            Err(panic) => tracing::error!(%panic, "the catalog cannot be read; the last good one stays"),
         }
         current.1.clone()
     }
@@ -150,10 +159,11 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 fn read(path: &Path, store: &StoreDir) -> Result<Entries, CatalogError> {
     let io_error = |error| CatalogError::Io { path: path.into(), error };
-    if fs::metadata(path).map_err(io_error)?.len() > MAX_SIZE {
+    let mut text = Vec::new();
+    fs::File::open(path).map_err(io_error)?.take(MAX_SIZE + 1).read_to_end(&mut text).map_err(io_error)?;
+    if text.len() as u64 > MAX_SIZE {
         return Err(CatalogError::TooLong(path.into()));
     }
-    let text = fs::read(path).map_err(io_error)?;
     let raw: BTreeMap<String, Entry> =
         serde_json::from_slice(&text).map_err(|error| CatalogError::Json { path: path.into(), error })?;
     let mut entries = Entries::new();
@@ -229,16 +239,16 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_changed_catalog_is_read_again_and_a_broken_one_is_not_taken() {
+    #[tokio::test]
+    async fn a_changed_catalog_is_read_again_and_a_broken_one_is_not_taken() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalog.json");
         fs::write(&path, "{}").unwrap();
         let catalog = Catalog::open(&path, StoreDir::new("/nix/store")).unwrap();
-        assert!(catalog.names().is_empty());
+        assert!(catalog.names().await.is_empty());
         fs::write(&path, format!(r#"{{"a": {{"drvPath": "{DRV}"}}}}"#)).unwrap();
-        assert_eq!(catalog.names().len(), 1);
+        assert_eq!(catalog.names().await.len(), 1);
         fs::write(&path, "{broken").unwrap();
-        assert_eq!(catalog.names().len(), 1);
+        assert_eq!(catalog.names().await.len(), 1);
     }
 }

@@ -49,6 +49,8 @@ enum Query<'a> {
         plain: bool,
     },
     Names(bool),
+    /// Only whether it can be evaluated.
+    Look(&'a [String]),
 }
 
 #[derive(Deserialize)]
@@ -67,6 +69,7 @@ enum Outcome {
     Missing {
         names: Vec<String>,
         package_exists: bool,
+        broken: Vec<Vec<String>>,
     },
     NotADerivation {
         attr: String,
@@ -74,6 +77,7 @@ enum Outcome {
         kind: String,
     },
     Listed {
+        broken: Vec<Vec<String>>,
         packages: Vec<String>,
         applications: Vec<Application>,
     },
@@ -103,7 +107,7 @@ struct Application {
 pub struct Listing {
     /// Names that can be pulled, as far as they are known without building anything.
     pub names: Vec<RepositoryName>,
-    /// Packages and applications that cannot be evaluated, or were not looked at for there being too many of these.
+    /// Packages, applications and whole sets of them that cannot be evaluated, or were not looked at for there being too many of these.
     pub broken: Vec<String>,
 }
 
@@ -136,6 +140,8 @@ impl Flake {
         for reference in flake_ref::at_revision(&self.reference, tag.as_str()) {
             match self.resolve_in(&reference, name).await {
                 Err(ResolveError::Evaluator(EvaluatorError::Failed(reason))) => failure = Some(reason),
+                // The revision is there, and the name is not in it.
+                Err(ResolveError::Unknown(message)) => return Err(ResolveError::TagUnknown(message)),
                 answer => return answer,
             }
         }
@@ -151,7 +157,14 @@ impl Flake {
         let answer = self.ask(reference, Query::Find { attrs: name.candidates(), package }).await?;
         match answer.outcome {
             Outcome::Found(found) => self.resolution(reference, name, found, answer.revision),
-            Outcome::Missing { names, package_exists } => Err(self.unknown(name, &names, package_exists)),
+            Outcome::Missing { names, package_exists, broken } => {
+                let unknown = self.unknown(reference, name, names, package_exists).await;
+                match broken.first() {
+                    // It may be in there.
+                    Some(path) if !package_exists => Err(self.hidden(reference, path, unknown).await),
+                    _ => Err(unknown),
+                }
+            }
             Outcome::NotADerivation { attr, kind } => Err(ResolveError::NotADerivation(format!(
                 "{}#{attr} is not a derivation but of type {kind}",
                 hide_secrets(reference)
@@ -197,19 +210,37 @@ impl Flake {
         Ok(Resolution { wanted, selection, hint, tags, origin, revision })
     }
 
-    fn unknown(&self, name: &ImageName, names: &[String], package_exists: bool) -> ResolveError {
-        let attr = name.attr();
+    /// The error of a name that is nowhere but perhaps below `path`, which throws.
+    async fn hidden(&self, reference: &str, path: &[String], unknown: ResolveError) -> ResolveError {
+        match self.ask(reference, Query::Look(path)).await {
+            Err(EvaluatorError::Failed(reason)) => {
+                let path = path.join(".");
+                EvaluatorError::Failed(format!("{path} cannot be evaluated: {reason}\nelsewhere, {unknown}"))
+                    .into()
+            }
+            Err(error) => error.into(),
+            Ok(_) => unknown,
+        }
+    }
+
+    async fn unknown(
+        &self,
+        reference: &str,
+        name: &ImageName,
+        names: Vec<String>,
+        package_exists: bool,
+    ) -> ResolveError {
+        let (attr, flake) = (name.attr(), hide_secrets(reference));
         if package_exists {
             let wanted = if matches!(name, ImageName::Application { .. }) { "containers" } else { "image" };
             let is_no_package = self.implicit && name.package().is_some();
             let nor = if is_no_package { " and is no derivation" } else { "" };
             return ResolveError::Unknown(format!(
-                "{attr} exists in {}, but it has no attribute {wanted}{nor}",
-                self.shown
+                "{attr} exists in {flake}, but it has no attribute {wanted}{nor}"
             ));
         }
-        let near = near::misses(attr, names.iter().map(String::as_str));
-        ResolveError::Unknown(format!("there is no {} in {}{near}", name.with_attr(attr), self.shown))
+        let near = near::misses(attr.to_owned(), names).await;
+        ResolveError::Unknown(format!("there is no {} in {flake}{near}", name.with_attr(attr)))
     }
 
     /// Every name that can be listed without building anything, unsorted.
@@ -220,7 +251,15 @@ impl Flake {
         let mut listing = Listing { names: Vec::new(), broken: Vec::new() };
         let reason = match self.list_into(&mut listing, None).await {
             Err(ResolveError::Evaluator(EvaluatorError::Failed(reason))) => reason,
-            result => return result.map(|()| listing),
+            result => {
+                if !listing.broken.is_empty() {
+                    tracing::warn!(
+                        "{} cannot be evaluated, so nothing in it is listed",
+                        listing.broken.join(", ")
+                    );
+                }
+                return result.map(|()| listing);
+            }
         };
         let Outcome::Names(all) = self.ask(&self.reference, Query::Names(true)).await?.outcome else {
             return Err(self.unexpected());
@@ -250,9 +289,14 @@ impl Flake {
 
     async fn list_into(&self, listing: &mut Listing, only: Option<&[String]>) -> Result<(), ResolveError> {
         let answer = self.ask(&self.reference, Query::List { only, plain: self.implicit }).await?;
-        let Outcome::Listed { packages, applications } = answer.outcome else {
+        let Outcome::Listed { broken, packages, applications } = answer.outcome else {
             return Err(self.unexpected());
         };
+        for path in broken.iter().map(|path| path.join(".")) {
+            if !listing.broken.contains(&path) {
+                listing.broken.push(path);
+            }
+        }
         let of_application = |application: Application| {
             let name = application.name;
             application.images.into_iter().map(move |image| format!("applications/{name}/{image}"))

@@ -58,11 +58,27 @@ mod tests {
     #[test]
     fn a_tag_chooses_a_revision_where_the_source_has_any() {
         let commit = "0123456789abcdef0123456789abcdef01234567";
-        let cases: [(&str, &str, &[&str]); 9] = [
+        let cases: [(&str, &str, &[&str]); 19] = [
             ("github:o/r", "v1", &["github:o/r/v1"]),
             ("github:o/r/main?dir=sub", "v1", &["github:o/r/v1?dir=sub"]),
+            ("github:o/r/feature/x", "v1", &["github:o/r/v1"]),
+            (
+                "github:o/r?ref=main&host=git.example.org&dir=sub",
+                "v1",
+                &["github:o/r/v1?host=git.example.org&dir=sub"],
+            ),
+            ("github:o/r?rev=0123&narHash=sha256-x%3D", commit, &[&format!("github:o/r/{commit}")]),
+            ("sourcehut:~o/r", "v1", &["sourcehut:~o/r/v1"]),
+            ("github:o", "v1", &[]),
             ("gitlab:group%2Fsub/r", "v1", &["gitlab:group%2Fsub/r/v1"]),
             ("nixpkgs", "release-26.05", &["flake:nixpkgs/release-26.05"]),
+            ("flake:nixpkgs/release-25.11/0123", commit, &[&format!("flake:nixpkgs/{commit}")]),
+            (
+                "git+ssh://git@h/r?shallow=1",
+                "v1",
+                &["git+ssh://git@h/r?shallow=1&ref=v1", "git+ssh://git@h/r?shallow=1&ref=refs/tags/v1"],
+            ),
+            ("git://h/r?rev=0123", "v1", &["git://h/r?ref=v1", "git://h/r?ref=refs/tags/v1"]),
             ("git+file:///r", "v1", &["git+file:///r?ref=v1", "git+file:///r?ref=refs/tags/v1"]),
             (
                 "git+https://h/r?ref=main&dir=s",
@@ -71,6 +87,8 @@ mod tests {
             ),
             ("path:/r", "v1", &[]),
             ("/r", "v1", &[]),
+            ("./r", "v1", &[]),
+            ("tarball+https://h/r", "v1", &[]),
             ("https://h/r.tar.gz", "v1", &[]),
         ];
         for (flake, tag, expected) in cases {

@@ -91,19 +91,21 @@ impl Resolver {
     }
 
     /// Reads the catalog again, if there is one; the number of its entries.
-    pub fn reload_catalog(&self) -> Result<Option<usize>, CatalogError> {
-        self.catalog.as_ref().map(Catalog::reload).transpose()
+    pub async fn reload_catalog(&self) -> Result<Option<usize>, CatalogError> {
+        match &self.catalog {
+            Some(catalog) => catalog.reload().await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// What the name means as the source is now: its `latest`.
     pub async fn resolve(&self, name: &RepositoryName) -> Result<Resolution, ResolveError> {
-        let entry = self.catalog.as_ref().and_then(|catalog| catalog.get(name));
-        match (entry, &self.flake) {
+        match (self.entry(name).await, &self.flake) {
             (Some(resolution), _) => Ok(resolution),
             (None, Some(flake)) => flake.resolve(&ImageName::parse(name)?).await,
             (None, None) => {
-                let names = self.catalog.as_ref().map_or_else(Vec::new, Catalog::names);
-                let near = near::misses(name.as_str(), names.iter().map(RepositoryName::as_str));
+                let names = self.catalog_names().await.iter().map(RepositoryName::to_string).collect();
+                let near = near::misses(name.to_string(), names).await;
                 Err(ResolveError::Unknown(format!("there is no image {name} in the catalog{near}")))
             }
         }
@@ -115,16 +117,30 @@ impl Resolver {
         name: &RepositoryName,
         tag: &Tag,
     ) -> Result<Resolution, ResolveError> {
-        let in_catalog = self.catalog.as_ref().is_some_and(|catalog| catalog.get(name).is_some());
+        let in_catalog = self.entry(name).await.is_some();
         match &self.flake {
             Some(flake) if !in_catalog => flake.resolve_revision(&ImageName::parse(name)?, tag).await,
             _ => Err(ResolveError::TagUnknown(format!("{name} has no tag {tag}; it has: {LATEST}"))),
         }
     }
 
+    async fn entry(&self, name: &RepositoryName) -> Option<Resolution> {
+        match &self.catalog {
+            Some(catalog) => catalog.get(name).await,
+            None => None,
+        }
+    }
+
+    async fn catalog_names(&self) -> Vec<RepositoryName> {
+        match &self.catalog {
+            Some(catalog) => catalog.names().await,
+            None => Vec::new(),
+        }
+    }
+
     /// Every name that can be listed without building anything, sorted.
     pub async fn names(&self) -> Result<Vec<RepositoryName>, ResolveError> {
-        let mut names = self.catalog.as_ref().map_or_else(Vec::new, Catalog::names);
+        let mut names = self.catalog_names().await;
         if let Some(flake) = &self.flake {
             names.extend(flake.list().await?.names);
         }

@@ -6,7 +6,14 @@ const SHOWN: usize = 5;
 const SIMILAR: f64 = 0.8;
 
 /// `; near misses: a, b`, or nothing if no name is near.
-pub(super) fn misses<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+pub(super) async fn misses(wanted: String, names: Vec<String>) -> String {
+    // There can be a hundred thousand of them.
+    tokio::task::spawn_blocking(move || find(&wanted, names.iter().map(String::as_str)))
+        .await
+        .unwrap_or_default()
+}
+
+fn find<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let lower = wanted.to_lowercase();
     let mut scored: Vec<(f64, &str)> = names
         .into_iter()
@@ -23,12 +30,12 @@ pub(super) fn misses<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>)
 
 #[cfg(test)]
 mod tests {
-    use super::misses;
+    use super::find;
 
     #[test]
     fn the_nearest_come_first_and_strangers_not_at_all() {
         let names = ["hello", "help", "Hello-plain", "zebra"];
-        assert_eq!(misses("helo", names), "; near misses: hello, help, Hello-plain");
-        assert_eq!(misses("qqq", names), "");
+        assert_eq!(find("helo", names), "; near misses: hello, help, Hello-plain");
+        assert_eq!(find("qqq", names), "");
     }
 }

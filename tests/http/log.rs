@@ -1,4 +1,4 @@
-use crate::stub::{PATIENCE, Server, large_digest};
+use crate::stub::{PATIENCE, Server, Stub, large_digest};
 use forge_registry::http::ServerLimits;
 use std::{
     io::{self, Write},
@@ -85,7 +85,9 @@ async fn each_request_has_one_line_without_secrets() {
 #[tokio::test]
 async fn a_response_that_is_cut_says_so() {
     let (log, _guard) = Captured::begin();
-    let server = Server::start(ServerLimits::default()).await;
+    let stub = Stub::new();
+    let asked = stub.asked.clone();
+    let server = Server::with(stub, ServerLimits::default(), PATIENCE).await;
     let mut client = server.connect().await;
     client.request("GET", &format!("/v2/a/blobs/{}", large_digest()), &[]).await;
     client.head().await.unwrap();
@@ -94,11 +96,11 @@ async fn a_response_that_is_cut_says_so() {
     assert!(line.contains("status=200") && line.contains("outcome=\"cut\""), "{line}");
 
     let mut client = server.connect().await;
-    client.request("GET", "/v2/slow/manifests/latest", &[]).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    client.request("GET", "/v2/endless/manifests/latest", &[]).await;
+    tokio::time::timeout(PATIENCE, asked.notified()).await.expect("a request");
     drop(client);
     let line = log.line(2).await;
-    assert!(line.contains("name=\"slow\"") && line.contains("left before the answer"), "{line}");
+    assert!(line.contains("name=\"endless\"") && line.contains("left before the answer"), "{line}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::{collections::HashMap, io::Write, net::SocketAddr, sync::Arc, time::Dur
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::oneshot,
+    sync::{Notify, oneshot},
     task::JoinHandle,
 };
 
@@ -19,11 +19,13 @@ use tokio::{
 pub const LARGE: u64 = 64 << 20;
 
 /// Far more than anything takes that works.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Stub {
     pub large: Blob,
     pub ready: bool,
+    /// Somebody has asked for what never comes.
+    pub asked: Arc<Notify>,
 }
 
 impl Stub {
@@ -32,7 +34,7 @@ impl Stub {
         file.write_all(b"large").unwrap();
         file.set_len(LARGE).unwrap();
         let mapping = Arc::new(Mapping::new(&file).unwrap());
-        Self { large: Blob::mapped(mapping, 0, LARGE).unwrap(), ready: true }
+        Self { large: Blob::mapped(mapping, 0, LARGE).unwrap(), ready: true, asked: Arc::default() }
     }
 }
 
@@ -65,6 +67,10 @@ impl Api for Stub {
             "slow" => {
                 tokio::time::sleep(Duration::from_millis(400)).await;
                 Ok(ManifestAnswer { documents: vec![oci(), docker()] })
+            }
+            "endless" => {
+                self.asked.notify_one();
+                std::future::pending().await
             }
             "building" if patience == Patience::AsksOnce => {
                 Ok(ManifestAnswer { documents: vec![oci(), docker()] })

@@ -42,7 +42,14 @@ impl Host {
         let lists = Arc::new(Cache::open(dir.path().join("layers"), 1 << 30, "LAYERS_MAX_BYTES").unwrap());
         let threads = NonZeroUsize::new(2).unwrap();
         Self {
-            reader: Reader { store: StoreDir::new(store), cache, lists, limits: Limits::default(), threads },
+            reader: Reader {
+                store: StoreDir::new(store),
+                cache,
+                lists,
+                limits: Limits::default(),
+                threads,
+                progress: Arc::default(),
+            },
             dir,
         }
     }

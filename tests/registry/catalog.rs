@@ -1,7 +1,7 @@
 //! A catalog of images, without an evaluator.
 
 use crate::support::{Flake, Registry, eventually, nix, testbed};
-use std::{fs, path::Path};
+use std::{fs, io::Write, path::Path, process::Command, thread};
 
 struct Catalog {
     dir: tempfile::TempDir,
@@ -94,6 +94,32 @@ fn a_catalog_that_changes_is_read_again_and_a_broken_one_is_not_taken() {
         registry.logged("the last good one stays") == 1
     });
     registry.pull("hello", "latest");
+}
+
+#[test]
+fn while_a_changed_catalog_is_being_read_other_requests_are_answered() {
+    let flake = Flake::new("");
+    let demo = build(&flake, "demo.containers");
+    let text = format!(r#"{{ "web": {{ "outPath": "{demo}", "image": "web" }} }}"#);
+    let catalog = Catalog::new("{}");
+    let mut registry = catalog.registry();
+    registry.stop();
+    registry.set("TOKIO_WORKER_THREADS", "1");
+    registry.run();
+    // A file that takes for ever to read.
+    let (slow, text) = (catalog.dir.path().join("slow"), &text);
+    assert!(Command::new("mkfifo").arg(&slow).status().unwrap().success());
+    fs::rename(&slow, catalog.path()).unwrap();
+    thread::scope(|scope| {
+        let pull = scope.spawn(|| registry.manifest("web", "latest").status);
+        // Opened for writing as soon as somebody reads.
+        let mut slow = fs::File::options().write(true).open(catalog.path()).unwrap();
+        assert_eq!(registry.get("/healthz").status, 200);
+        catalog.write(text);
+        slow.write_all(text.as_bytes()).unwrap();
+        drop(slow);
+        assert_eq!(pull.join().unwrap(), 200);
+    });
 }
 
 #[test]

@@ -1,7 +1,16 @@
 //! The program's commands, and whether it is well.
 
-use crate::support::{Flake, Registry};
-use std::{fs, path::Path};
+use crate::{
+    clients::root,
+    support::{Flake, Registry},
+};
+use forge_registry::nix::strip_ansi;
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 #[test]
 fn check_names_every_part_and_what_to_do_about_those_that_fail() {
@@ -10,7 +19,7 @@ fn check_names_every_part_and_what_to_do_about_those_that_fail() {
     let (text, code) = registry.run_to_its_end(&["check"]);
     assert_eq!(code, Some(0), "{text}");
     for part in
-        ["STATE_DIR", "NIX_STORE_DIR", "nix-daemon, protocol 1.", "EVALUATOR_SOCKET", ": Nix 2.", "FLAKE"]
+        ["STATE_DIR", "NIX_STORE_DIR", "nix-daemon of Nix 2.", "EVALUATOR_SOCKET", ": Nix 2.", "FLAKE"]
     {
         assert!(text.contains(part), "{part} in {text}");
     }
@@ -33,14 +42,117 @@ fn check_names_every_part_and_what_to_do_about_those_that_fail() {
 fn build_prints_the_digests_that_a_pull_gets_beside_a_running_registry_or_without_one() {
     let flake = Flake::new("");
     let mut registry = Registry::start(&flake, &[]);
-    let (beside, code) = registry.run_to_its_end(&["build", "packages/hello"]);
-    assert_eq!(code, Some(0), "{beside}");
+    let digests = |registry: &Registry, name: &str| {
+        let output = registry.command(&["build", name]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let beside = digests(&registry, "packages/hello");
     let digest = registry.pull("packages/hello", "latest");
     assert!(beside.contains(&format!("{digest} application/vnd.oci.image.manifest.v1+json")), "{beside}");
     registry.stop();
     for name in ["packages/hello", "packages/hello:1.0.0"] {
-        assert_eq!(registry.run_to_its_end(&["build", name]), (beside.clone(), Some(0)));
+        assert_eq!(digests(&registry, name), beside);
     }
+}
+
+#[test]
+fn build_tells_of_each_step_a_line_where_there_is_no_terminal() {
+    let flake = Flake::new("slowSeconds = \"2\";");
+    let mut registry = Registry::start(&flake, &[("LOG_LEVEL", "INFO")]);
+    registry.stop();
+    let output = registry.command(&["build", "packages/slow"]).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let mut lines = text.lines();
+    for beginning in [
+        "evaluating packages/slow:latest",
+        "evaluated in ",
+        "building docker-image-slow.tar.gz",
+        "built 1 in ",
+        "reading",
+        "read ",
+    ] {
+        assert!(lines.any(|line| line.starts_with(beginning)), "{beginning:?} in its place in {text}");
+    }
+    assert!(!text.contains(['\r', '\x1b']), "{text:?}");
+    // The second time the answer is there.
+    let again = registry.command(&["build", "packages/slow"]).output().unwrap();
+    assert_eq!((again.stdout, again.stderr.as_slice()), (output.stdout, &b""[..]));
+}
+
+#[test]
+fn build_shows_a_bar_on_a_terminal_with_the_log_above_it() {
+    let flake = Flake::new("slowSeconds = \"2\";");
+    let mut registry = Registry::start(&flake, &[]);
+    registry.stop();
+    let build = registry.command(&["build", "packages/slow"]);
+    let program = build.get_program().to_str().unwrap();
+    let mut command = Command::new("script");
+    command.args(["-qec", &format!("stty cols 120; {program} build packages/slow"), "/dev/null"]);
+    command.env_clear().envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output =
+        command.env("PATH", std::env::var_os("PATH").unwrap()).env("TERM", "xterm").output().unwrap();
+    let raw = String::from_utf8(output.stdout).unwrap();
+    assert!(raw.contains("] 0/1 building docker-image-slow.tar.gz"), "{raw}");
+    assert!(raw.contains("evaluating packages/slow:latest"), "{raw}");
+    // Of a bar that was drawn over nothing remains: what does are lines, each whole.
+    let lines: Vec<String> = strip_ansi(&raw).lines().map(|line| line.trim().to_owned()).collect();
+    let log = lines.iter().find(|line| line.contains("0 of 2 seconds have passed")).expect(&raw);
+    let end = "DEBUG 0 of 2 seconds have passed derivation=\"docker-image-slow.tar.gz\"";
+    assert!(log.starts_with("20") && log.ends_with(end), "{log}");
+    for beginning in ["evaluated in ", "built 1 in ", "read ", "sha256:"] {
+        assert!(lines.iter().any(|line| line.starts_with(beginning)), "{beginning:?} in {lines:#?}");
+    }
+}
+
+#[test]
+fn build_leaves_nothing_in_the_state_folder_of_another_user() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[]);
+    let digest = registry.pull("packages/hello", "latest");
+    registry.stop();
+    let own = |owner: &str| {
+        let status = root("chown").args(["-R", owner]).arg(&registry.state).status().unwrap();
+        assert!(status.success());
+    };
+    let files = || {
+        let output = root("find").arg(&registry.state).args(["-printf", "%p %U %T@\n"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    own("65534:65534");
+    let before = files();
+    // As root, where there is a service's folder that only it can write to.
+    let output = registry.command(&["build", "packages/hello"]).output().unwrap();
+    let after = files();
+    own(&fs::metadata("/proc/self").unwrap().uid().to_string());
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && printed.contains(&digest), "{output:?}");
+    assert!(before.contains("index.redb 65534 "), "{before}");
+    assert_eq!(after, before);
+}
+
+#[test]
+fn output_that_nobody_reads_ends_a_command_quietly() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[("LOG_LEVEL", "INFO")]);
+    registry.stop();
+    for arguments in [&["check"][..], &["build", "packages/hello"], &["--help"], &["--version"]] {
+        // Closed before the first line.
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let output = registry.command(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let output = output.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!text.contains("panic") && !text.contains("pipe"), "{arguments:?}: {text}");
+        if !arguments[0].starts_with("--") {
+            assert_eq!(output.status.code(), Some(141), "{arguments:?}: {text}");
+        }
+    }
+    // Nor does the log.
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let output = registry.command(&["build", "packages/hello-zstd"]).stderr(writer).output().unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"sha256:"), "{output:?}");
 }
 
 #[test]

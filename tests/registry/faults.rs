@@ -4,11 +4,15 @@
 use crate::{
     bed::Bed,
     socket::{Socket, never_answers},
-    support::{Answer, Flake, Registry, eventually},
+    support::{Answer, Flake, Registry, eventually, testbed},
 };
 use std::{
     io::{self, Write},
     os::unix::net::UnixStream,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -88,7 +92,11 @@ fn an_activity_that_the_protocol_did_not_have_is_an_error_and_no_hang() {
             replace(bytes, number, 9999);
             true
         });
-        registry.manifest("image", "latest").is_error(503, "UNAVAILABLE");
+        let message = registry.manifest("image", "latest").is_error(503, "UNAVAILABLE");
+        let version = testbed("TESTBED_NIX_VERSION");
+        for part in ["Type(270f)", &format!("Nix {version}, protocol 1.")] {
+            assert!(message.contains(part), "{part:?} is not in: {message}");
+        }
     }
     socket.restore();
     registry.pull("image", "latest");
@@ -126,8 +134,31 @@ fn an_evaluator_that_is_silent_endless_or_talks_nonsense_is_an_error_and_the_nex
         stream.write_all(b"\x1b[31mout of memory\x1b[0m\n")
     });
     ask(503, "UNAVAILABLE", "its last line was: out of memory");
+    // It says why, and hangs up without having read what it is asked.
+    socket.serve("refuses", move |mut stream| stream.write_all(b"too many evaluations\n"));
+    ask(503, "UNAVAILABLE", "its last line was: too many evaluations");
     socket.restore();
     registry.pull("hello", "latest");
+}
+
+#[test]
+fn roots_are_not_asked_for_one_by_one_of_a_daemon_that_does_not_answer() {
+    let flake = Flake::of_scripts(&["a", "b", "c"].map(|name| (name, "cp $hello $out; : $name")));
+    let socket = Socket::of("NIX_DAEMON_SOCKET");
+    let mut registry = registry(&flake, "NIX_DAEMON_SOCKET", &socket, &[("NIX_DAEMON_TIMEOUT", "1")]);
+    for name in ["a", "b", "c"] {
+        registry.pull(name, "latest");
+    }
+    registry.stop();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    socket.serve("silent", move |stream| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        never_answers(stream)
+    });
+    registry.run();
+    eventually("the registry gives up", || registry.logged("GC roots were not registered") == 1);
+    assert_eq!((asked.load(Ordering::SeqCst), registry.logged("images=3")), (1, 1), "{}", registry.log());
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn a_flake_of_other_outputs_lists_nothing_and_is_looked_up_all_the_same() {
 #[test]
 fn a_flake_that_cannot_be_listed_is_not_evaluated_for_each_who_asks() {
     let flake = Flake::new("");
-    flake.write_text("{ outputs = _: { packages.x86_64-linux = throw \"not today\"; }; }");
+    flake.write_text("{ outputs = _: { packages.x86_64-linux = abort \"not today\"; }; }");
     let registry = Registry::start(&flake, &[]);
     for _ in 0..3 {
         assert!(listed(&registry).is_empty());
@@ -77,6 +77,30 @@ fn a_name_that_cannot_be_evaluated_is_not_evaluated_again_under_other_tags() {
     }
     registry.get("/v2/packages/hello/tags/list").is_error(422, "MANIFEST_UNKNOWN");
     assert_eq!(evaluations.all.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_set_of_packages_that_throws_hides_nothing_that_is_elsewhere() {
+    let flake = Flake::new("");
+    let examples = format!("{}/examples", env!("CARGO_MANIFEST_DIR"));
+    flake.write_text(&format!(
+        r#"{{ outputs = _: let e = import {examples} {{ system = "x86_64-linux"; }}; in {{
+            packages.x86_64-linux = throw "not on a monday";
+            packages.aarch64-linux = {{ inherit (e.packages) demo hello-flat; }};
+            legacyPackages.x86_64-linux = {{ inherit (e.packages) hello-plain; }};
+            top.image = e.packages.hello.image;
+          }}; }}"#
+    ));
+    let registry = Registry::start(&flake, &[("SYSTEMS", "x86_64-linux,aarch64-linux")]);
+    assert_eq!(listed(&registry), ["packages/hello-flat"]);
+    for name in ["packages/hello-plain", "packages/hello-flat", "top", "applications/demo/web"] {
+        registry.pull(name, "latest");
+    }
+    assert_eq!(registry.logged("packages.x86_64-linux cannot be evaluated"), 1);
+    // It may be in what throws.
+    let message = registry.manifest("packages/hello-plai", "latest").is_error(422, "MANIFEST_UNKNOWN");
+    assert!(message.contains("packages.x86_64-linux cannot be evaluated"), "{message}");
+    assert!(message.contains("not on a monday") && message.contains("near misses: hello-plain"), "{message}");
 }
 
 #[test]

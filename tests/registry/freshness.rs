@@ -1,7 +1,7 @@
 //! When a tag's answer is current, and what a tag can mean.
 
 use crate::support::{Flake, Registry, eventually, nonce};
-use std::{fs, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 fn digest(registry: &Registry, name: &str, tag: &str) -> String {
     let answer = registry.manifest(name, tag);
@@ -89,32 +89,47 @@ fn the_images_own_tag_and_the_packages_version_are_the_same_image() {
     assert_eq!(registry.logged("resolved"), 1);
 }
 
-#[test]
-fn a_tag_of_a_git_source_is_a_branch_a_tag_or_a_commit() {
-    let flake = Flake::new("");
-    let repository = flake.dir.path();
-    let git = |arguments: &[&str]| {
+/// A flake in a git repository.
+struct GitFlake(Flake);
+
+impl GitFlake {
+    fn new() -> Self {
+        let new = Self(Flake::new(""));
+        new.git(&["init", "-q"]);
+        new
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("git");
         command.args(["-c", "user.name=x", "-c", "user.email=x@x", "-c", "init.defaultBranch=main"]);
-        let output = command.arg("-C").arg(repository).args(arguments).output().unwrap();
+        let output = command.arg("-C").arg(self.0.dir.path()).args(arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
-    let commit = |example: &str| {
-        fs::write(repository.join("flake.nix"), flake_of(example)).unwrap();
-        git(&["add", "flake.nix"]);
-        git(&["commit", "-q", "-m", example]);
-        git(&["rev-parse", "HEAD"])
-    };
-    git(&["init", "-q"]);
-    let first = commit("hello-plain");
-    git(&["tag", "v1"]);
-    commit("hello-links-plain");
-    git(&["branch", "release"]);
-    commit("hello-flat");
+    }
 
-    let reference = format!("git+file://{}", repository.display());
-    let registry = Registry::start_with(&[("FLAKE", &reference)]);
+    /// Commits this flake; the commit's name.
+    fn commit(&self, text: &str) -> String {
+        self.0.write_text(text);
+        self.git(&["add", "flake.nix"]);
+        self.git(&["commit", "-q", "-m", "."]);
+        self.git(&["rev-parse", "HEAD"])
+    }
+
+    fn reference(&self) -> String {
+        format!("git+file://{}", self.0.dir.path().display())
+    }
+}
+
+#[test]
+fn a_tag_of_a_git_source_is_a_branch_a_tag_or_a_commit() {
+    let flake = GitFlake::new();
+    let first = flake.commit(&flake_of("hello-plain"));
+    flake.git(&["tag", "v1"]);
+    flake.commit(&flake_of("hello-links-plain"));
+    flake.git(&["branch", "release"]);
+    flake.commit(&flake_of("hello-flat"));
+
+    let registry = Registry::start_with(&[("FLAKE", &flake.reference())]);
     let digests = ["latest", "release", "v1", &first].map(|tag| digest(&registry, "image", tag));
     assert_eq!(digests[2], digests[3], "a tag and its commit");
     assert_ne!(digests[1], digests[2], "a branch and a tag");
@@ -122,4 +137,47 @@ fn a_tag_of_a_git_source_is_a_branch_a_tag_or_a_commit() {
     assert!(message.contains("v2") && message.contains("latest"), "{message}");
     let tags = registry.get("/v2/image/tags/list").json()["tags"].clone();
     assert!(tags.as_array().unwrap().iter().any(|tag| tag == "v1"), "{tags}");
+}
+
+#[test]
+fn what_flakeforge_served_is_served_at_every_revision() {
+    // There, a package is the configuration itself, and its name has one segment.
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let text = |name: &str| {
+        format!(
+            "{{ outputs = _: {{ packages.x86_64-linux.{name} = (import {} {{ system = \"x86_64-linux\"; nonce = \"{}\"; \
+             }}).packages.hello-streamed-conf.image; }}; }}",
+            examples.display(),
+            nonce()
+        )
+    };
+    let flake = GitFlake::new();
+    let first = flake.commit(&text("my-bash-image"));
+    flake.git(&["tag", "v1"]);
+    flake.commit(&text("my-bash-image"));
+    flake.git(&["branch", "release-24.11"]);
+    flake.commit(&text("another"));
+
+    let registry = Registry::start_with(&[("FLAKE", &flake.reference())]);
+    // As `nix build FLAKE/v1#my-bash-image`, layers and all.
+    let pulled = ["v1", &first, "release-24.11"].map(|tag| registry.pull("my-bash-image", tag));
+    assert_eq!(pulled[0], pulled[1], "a tag and its commit");
+    assert_ne!(pulled[1], pulled[2], "two versions");
+    registry.pull("another", "latest");
+    registry.pull("another", "main");
+    let builds = registry.logged("building");
+    // A name that only older revisions have, one that they do not have yet, and refs and commits that nobody has.
+    registry.manifest("my-bash-image", "latest").is_error(404, "NAME_UNKNOWN");
+    for tag in ["v1", "v2", "1234567890123456789012345678901234567890"] {
+        let message = registry.manifest("another", tag).is_error(404, "MANIFEST_UNKNOWN");
+        assert!(message.contains(tag) && message.contains("it has: "), "{message}");
+    }
+    assert_eq!(registry.logged("building"), builds);
+
+    // What is broken now does not take the releases with it.
+    flake.commit("{ outputs = _: throw \"broken\"; }");
+    let registry = Registry::start_with(&[("FLAKE", &flake.reference())]);
+    assert_eq!(registry.pull("my-bash-image", "v1"), pulled[0]);
+    let message = registry.manifest("my-bash-image", "v2").is_error(422, "MANIFEST_UNKNOWN");
+    assert!(message.contains("broken"), "{message}");
 }

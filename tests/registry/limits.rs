@@ -31,8 +31,8 @@ fn beyond_the_evaluations_that_may_run_and_wait_clients_are_sent_away() {
     let registry = Registry::start(&flake, &settings);
     // One after the other: evaluations go on when the client has been told to come back.
     for (name, part) in [
-        ("first", "still being built"),
-        ("second", "still being built"),
+        ("first", "still being evaluated"),
+        ("second", "waits for its turn to be evaluated"),
         ("third", "1 evaluations wait already"),
     ] {
         let answer = registry.manifest(name, "latest");
@@ -42,7 +42,7 @@ fn beyond_the_evaluations_that_may_run_and_wait_clients_are_sent_away() {
     }
     // The same name waits with those who asked for it before, and takes no place.
     let message = registry.manifest("first", "latest").is_error(429, "TOOMANYREQUESTS");
-    assert!(message.contains("still being built"), "{message}");
+    assert!(message.contains("still being evaluated"), "{message}");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn no_more_unknown_names_are_remembered_than_the_setting_says() {
             let mut stream = stream.unwrap();
             io::copy(&mut stream, &mut io::sink()).unwrap();
             counter.fetch_add(1, Ordering::SeqCst);
-            let missing = r#"{"forgeRegistry":{"revision":null,"nixVersion":"0","missing":{"names":[],"packageExists":false}}}"#;
+            let missing = r#"{"forgeRegistry":{"revision":null,"nixVersion":"0","missing":{"names":[],"packageExists":false,"broken":[]}}}"#;
             stream.write_all(missing.as_bytes()).unwrap();
         }
     });

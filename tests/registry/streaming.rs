@@ -2,12 +2,11 @@
 
 use crate::{
     bed::Bed,
-    support::{Flake, PATIENCE, Registry, layers, nix, sha256},
+    support::{Flake, Registry, layers, nix, sha256},
+    wire::raw,
 };
 use std::{
     fs,
-    io::{Read, Write},
-    net::TcpStream,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -153,21 +152,6 @@ fn images_share_the_entry_lists_of_layers_that_they_share() {
     assert_eq!(lists(&registry).len(), 2);
 }
 
-/// A request over a bare connection: the status, and as much of the body as came. Nothing at all if the connection was
-/// cut before that.
-fn raw(registry: &Registry, path: &str) -> (u16, Vec<u8>) {
-    let mut connection = TcpStream::connect(&registry.address).unwrap();
-    connection.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(connection, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    // A reset is one way of being cut.
-    let _ = connection.read_to_end(&mut answer);
-    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return (0, answer) };
-    let end = end + 4;
-    let status = String::from_utf8_lossy(&answer[9..12]).parse().unwrap();
-    (status, answer[end..].to_vec())
-}
-
 #[test]
 fn a_computed_layer_whose_store_paths_were_collected_is_served_again() {
     let bed = Bed::up();
@@ -192,47 +176,4 @@ fn a_computed_layer_whose_store_paths_were_collected_is_served_again() {
         }
         assert_eq!(registry.pull(name, "latest"), digest);
     }
-}
-
-#[test]
-fn bytes_of_a_store_path_that_changed_are_never_served_under_the_old_digest() {
-    let bed = Bed::up();
-    let flake = Flake::new("");
-    let registry = bed.registry(&flake, &[("TAG_TTL", "1h"), ("MAX_MAPPED_FILES", "1")]);
-    let name = "hello-streamed";
-    registry.pull(name, "latest");
-    let all = layers(&registry.manifest(name, "latest"));
-    let path = format!("/v2/{name}/blobs/{}", all[1]);
-    let greeter = bed.store_path("-greeter-1.0.0").unwrap();
-    let program = greeter.join("bin/greeter");
-    let original = fs::read(&program).unwrap();
-    // Deep in the store path, as if something were mounted over it: the path itself is what it was.
-    let folder = greeter.join("bin");
-    let writable = |yes: bool| {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(if yes { 0o755 } else { 0o555 });
-        fs::set_permissions(&folder, mode).unwrap();
-    };
-    writable(true);
-    let mut changed = original.clone();
-    changed[0] ^= 1;
-    fs::write(greeter.join("bin/new"), &changed).unwrap();
-    fs::rename(greeter.join("bin/new"), &program).unwrap();
-    writable(false);
-    let (status, body) = raw(&registry, &path);
-    assert!(status != 200 || sha256(&body) != all[1]);
-    assert!(!body.windows(changed.len()).any(|window| window == changed), "none of the other file's bytes");
-    assert!(registry.logged("a response was cut") == 1, "{}", registry.log());
-    // Now it is known: the old digest is not there any more.
-    let (status, body) = raw(&registry, &path);
-    assert_eq!(status, 404, "{}", String::from_utf8_lossy(&body));
-
-    // With the file as it was, the image is what it was.
-    writable(true);
-    fs::write(greeter.join("bin/new"), &original).unwrap();
-    fs::set_permissions(greeter.join("bin/new"), std::os::unix::fs::PermissionsExt::from_mode(0o555))
-        .unwrap();
-    fs::rename(greeter.join("bin/new"), &program).unwrap();
-    writable(false);
-    let manifest = registry.manifest(name, "latest");
-    assert_eq!(manifest.status, 200);
 }

@@ -101,6 +101,7 @@ struct Layer {
 
 /// Reads the image: hashes its layers, unless their entry lists are there already, and writes down their entries.
 pub(super) fn read(reader: &Reader, found: Found, options: &Options) -> Result<Image, ImageError> {
+    reader.progress.is_open_ended();
     let base_archive = base(reader, &found)?;
     let Found { file, json, program } = found;
     let invalid = |problem: String| ImageError::invalid(&file.path, problem);

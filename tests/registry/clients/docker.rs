@@ -1,6 +1,6 @@
 //! docker, with a dockerd of its own.
 
-use super::{Client, Daemon, Folder, Outcome, outcome, scenarios};
+use super::{Client, Daemon, Folder, Outcome, outcome, run_arguments, scenarios};
 
 pub struct Docker {
     socket: String,
@@ -48,14 +48,7 @@ impl Client for Docker {
     }
 
     fn run(&self, image: &str, command: &[&str]) -> Outcome {
-        let mut arguments = vec!["run", "--rm", "--network=none"];
-        if let Some((program, rest)) = command.split_first() {
-            arguments.extend(["--entrypoint", program, image]);
-            arguments.extend(rest);
-        } else {
-            arguments.push(image);
-        }
-        self.docker(&arguments)
+        self.docker(&[&["run", "--rm", "--network=none"], &*run_arguments(image, command)].concat())
     }
 }
 

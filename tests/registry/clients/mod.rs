@@ -61,7 +61,7 @@ impl From<Output> for Outcome {
 }
 
 /// A command as root.
-fn root(program: &str) -> Command {
+pub fn root(program: &str) -> Command {
     if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
         return Command::new(program);
     }
@@ -80,6 +80,14 @@ fn outcome<'a>(program: &str, arguments: impl IntoIterator<Item = &'a str>) -> O
         .output()
         .unwrap_or_else(|error| panic!("{program}: {error}"));
     output.into()
+}
+
+/// The end of a `run`: the image, with another command if one is given.
+fn run_arguments<'a>(image: &'a str, command: &[&'a str]) -> Vec<&'a str> {
+    match command.split_first() {
+        Some((program, rest)) => [&["--entrypoint", program, image], rest].concat(),
+        None => vec![image],
+    }
 }
 
 /// A folder for what root writes.

@@ -1,6 +1,6 @@
 //! podman, which asks as CRI-O and buildah do.
 
-use super::{Client, Folder, Outcome, outcome, scenarios};
+use super::{Client, Folder, Outcome, outcome, run_arguments, scenarios};
 
 /// podman with images of its own. vfs and cgroupfs work in containers and without systemd.
 pub struct Podman {
@@ -37,7 +37,7 @@ impl Client for Podman {
 
     fn run(&self, image: &str, command: &[&str]) -> Outcome {
         // Some machines set limits that a container may not raise, so set low ones.
-        let mut arguments = vec![
+        let limited = [
             "run",
             "--rm",
             "--pull=never",
@@ -45,13 +45,7 @@ impl Client for Podman {
             "--ulimit=nofile=1024:20000",
             "--ulimit=nproc=4096:4096",
         ];
-        if let Some((program, rest)) = command.split_first() {
-            arguments.extend(["--entrypoint", program, image]);
-            arguments.extend(rest);
-        } else {
-            arguments.push(image);
-        }
-        self.podman(&arguments)
+        self.podman(&[&limited, &*run_arguments(image, command)].concat())
     }
 }
 
