@@ -1,7 +1,9 @@
 //! What nix-daemon knows of store paths: outputs before they are built, and runtime closures.
 
-use super::{Buildable, DaemonError, NixDaemon, StorePath};
-use nix_daemon::{Progress, Store};
+use super::{
+    Buildable, DaemonError, NixDaemon, StorePath,
+    calls::{QueryOutputs, QueryPathInfo},
+};
 use std::collections::{HashSet, VecDeque};
 
 /// A store path as nix-daemon has it registered (`QueryPathInfo`).
@@ -59,14 +61,13 @@ impl NixDaemon {
     /// The store paths that realising these will yield, as far as that can be told: a derivation that is not there, or
     /// whose outputs are named by their contents, tells nothing.
     pub async fn outputs(&self, what: &[Buildable]) -> Result<Vec<Option<StorePath>>, DaemonError> {
-        let mut connection = self.connect().await?;
         let mut paths = Vec::with_capacity(what.len());
         for buildable in what {
             paths.push(match buildable {
                 Buildable::Path(path) => Some(path.clone()),
                 Buildable::Output { derivation, output } => {
                     let drv = self.store().print(derivation);
-                    match self.bounded(connection.query_derivation_output_map(&drv).result()).await {
+                    match self.call(&QueryOutputs(drv)).await {
                         Ok(mut outputs) => {
                             outputs.remove(output).and_then(|path| self.store().parse(&path).ok())
                         }
@@ -82,7 +83,6 @@ impl NixDaemon {
     /// The runtime closure of these paths: they and all that they refer to, directly or not. At most `limit` paths are
     /// asked for.
     pub async fn closure(&self, paths: &[StorePath], limit: usize) -> Result<Vec<PathInfo>, ClosureError> {
-        let mut connection = self.connect().await?;
         let mut seen: HashSet<StorePath> = paths.iter().cloned().collect();
         let mut waiting: VecDeque<StorePath> = seen.iter().cloned().collect();
         let mut closure = Vec::new();
@@ -91,7 +91,7 @@ impl NixDaemon {
                 let path = paths.first().unwrap_or(&path).clone();
                 return Err(ClosureError::TooLarge { path, limit });
             }
-            let info = self.bounded(connection.query_pathinfo(self.store().print(&path)).result()).await?;
+            let info = self.call(&QueryPathInfo(self.store().print(&path))).await?;
             let info = info.ok_or_else(|| ClosureError::Gone(path.clone()))?;
             let mut references = Vec::with_capacity(info.references.len());
             for reference in &info.references {

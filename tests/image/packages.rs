@@ -31,11 +31,12 @@ fn with(settings: Value) -> Package {
 fn make(
     host: &Host,
     package: &Package,
-    packages: &[StorePath],
-    others: &[StorePath],
+    packages: &[&StorePath],
+    others: &[&StorePath],
 ) -> Result<Image, ImageError> {
-    let layering = packages.iter().chain(others).map(|path| vec![path.clone()]).collect();
-    image::of_packages(&host.reader, packages, package, layering, &Options::default())
+    let layering = packages.iter().chain(others).map(|path| vec![(*path).clone()]).collect();
+    let packages: Vec<StorePath> = packages.iter().copied().cloned().collect();
+    image::of_packages(&host.reader, &packages, package, layering, &Options::default())
 }
 
 fn config(host: &Host, image: &Image) -> Value {
@@ -93,7 +94,7 @@ fn the_root_leads_to_the_package_and_has_what_programs_expect_anywhere() {
             ("nix/store/app", b"never over the store"),
         ],
     );
-    let image = make(&host, &package(1), &[folder], &[]).unwrap();
+    let image = make(&host, &package(1), &[&folder], &[]).unwrap();
     let app = host.path("app").display().to_string();
     let expected = [
         ("/LICENSE", format!("{app}/LICENSE")),
@@ -137,7 +138,7 @@ fn of_two_packages_the_first_wins_and_folders_that_both_have_become_one() {
         ],
     );
     let [first, second] = ["one", "two"].map(|name| host.path(name).display().to_string());
-    let image = make(&host, &package(2), &[one.clone(), two.clone()], &[]).unwrap();
+    let image = make(&host, &package(2), &[&one, &two], &[]).unwrap();
     let found = root(&host, &image);
     for (name, target) in [
         ("/bin/a", format!("{first}/bin/a")),
@@ -153,7 +154,7 @@ fn of_two_packages_the_first_wins_and_folders_that_both_have_become_one() {
         assert_eq!(found.get(name), Some(&target), "{name} in {found:#?}");
     }
     // What is only mentioned is not linked to.
-    let image = make(&host, &package(1), &[one, two], &[]).unwrap();
+    let image = make(&host, &package(1), &[&one, &two], &[]).unwrap();
     assert_eq!(root(&host, &image).get("/bin/b"), None);
 }
 
@@ -163,7 +164,7 @@ fn a_packages_own_files_in_etc_stay_beside_ours() {
     let own =
         host.folder("own", &[("etc/passwd", b"app:x:1000:1000::/:/bin/sh\n"), ("etc/ssl/openssl.cnf", b"")]);
     let certificates = host.folder("certificates", &[("etc/ssl/certs/ca-bundle.crt", b"CERTIFICATE")]);
-    let image = make(&host, &package(1), &[own], &[certificates]).unwrap();
+    let image = make(&host, &package(1), &[&own], &[&certificates]).unwrap();
     let [own, bundle] = [
         host.path("own").display().to_string(),
         host.path("certificates").join("etc/ssl/certs/ca-bundle.crt").display().to_string(),
@@ -196,7 +197,7 @@ fn links_in_a_package_are_followed_within_the_store_only() {
     symlink("bin", at.join("sbin")).unwrap();
     symlink(&outside, at.join("opt")).unwrap();
     symlink("nowhere", at.join("dangling")).unwrap();
-    let image = make(&host, &package(1), &[joined], &[real]).unwrap();
+    let image = make(&host, &package(1), &[&joined], &[&real]).unwrap();
     let found = root(&host, &image);
     let at = at.display();
     for (name, target) in [
@@ -217,7 +218,7 @@ fn links_in_a_package_are_followed_within_the_store_only() {
 fn the_program_to_run_is_the_stated_one_else_the_main_one_else_the_only_one() {
     let host = Host::new();
     let entrypoint = |package: &Package, path: &StorePath| {
-        let image = make(&host, package, &[path.clone()], &[]).unwrap();
+        let image = make(&host, package, &[path], &[]).unwrap();
         config(&host, &image)["config"].get("Entrypoint").cloned()
     };
     let program =
@@ -235,7 +236,7 @@ fn the_program_to_run_is_the_stated_one_else_the_main_one_else_the_only_one() {
     assert_eq!(entrypoint(&with(json!({ "Entrypoint": [] })), &one), None);
 
     let wrong = Package { main_program: Some("c".into()), ..package(1) };
-    let error = make(&host, &wrong, &[two], &[]).unwrap_err().to_string();
+    let error = make(&host, &wrong, &[&two], &[]).unwrap_err().to_string();
     assert!(error.contains("meta.mainProgram is \"c\", but there is no program bin/c"), "{error}");
 
     let script = host.file("script", b"#!/bin/sh");
@@ -253,7 +254,7 @@ fn the_configuration_has_what_is_stated_and_the_rest_is_the_same_for_ever() {
         "ExposedPorts": { "80/tcp": {} }, "Volumes": { "/data": {} }, "Labels": { "a": "b" }, "StopSignal": "SIGINT",
     });
     let arm = Package { platform: image::platform("aarch64-linux").unwrap(), ..with(stated.clone()) };
-    let image = make(&host, &arm, &[app], &[]).unwrap();
+    let image = make(&host, &arm, &[&app], &[]).unwrap();
     let mut expected = stated;
     expected["Entrypoint"] = json!([host.path("app").join("bin/app")]);
     let config = config(&host, &image);
@@ -276,18 +277,18 @@ fn the_bytes_of_a_layer_depend_on_its_store_paths_alone() {
         let manifest: Manifest = serde_json::from_slice(&image.oci.bytes).unwrap();
         manifest.layers.iter().map(|layer| layer.digest).collect()
     };
-    let image = digests(&make(&host, &package(1), &[app.clone()], &[lib.clone()]).unwrap());
+    let image = digests(&make(&host, &package(1), &[&app], &[&lib]).unwrap());
     assert_eq!(image.len(), 3);
     // Another configuration, with other images made before, on another host.
     let stated = with(json!({ "User": "1000", "Labels": { "name": "another" } }));
-    assert_eq!(digests(&make(&host, &stated, &[app.clone()], &[lib.clone()]).unwrap()), image);
-    let another = digests(&make(&host, &package(1), &[other], &[lib.clone()]).unwrap());
+    assert_eq!(digests(&make(&host, &stated, &[&app], &[&lib]).unwrap()), image);
+    let another = digests(&make(&host, &package(1), &[&other], &[&lib]).unwrap());
     assert_eq!(another[1], image[1], "they share what both need");
     assert!(another[0] != image[0] && another[2] != image[2]);
     for list in fs::read_dir(host.reader.lists.dir()).unwrap() {
         fs::remove_file(list.unwrap().path()).unwrap();
     }
-    assert_eq!(digests(&make(&host, &package(1), &[app], &[lib]).unwrap()), image);
+    assert_eq!(digests(&make(&host, &package(1), &[&app], &[&lib]).unwrap()), image);
 }
 
 #[test]
@@ -319,7 +320,8 @@ fn layers_name_their_store_paths_for_nix_snapshotter_if_told_to() {
     let layering = vec![vec![lib, words], vec![app.clone()]];
     let options = Options { nix_snapshotter: true, layers: Some(Layers::default()), ..Default::default() };
     let made = |options: &Options| {
-        image::of_packages(&host.reader, &[app.clone()], &package(1), layering.clone(), options).unwrap()
+        image::of_packages(&host.reader, std::slice::from_ref(&app), &package(1), layering.clone(), options)
+            .unwrap()
     };
     let (image, plain) = (made(&options), made(&Options::default()));
     let manifest: Value = serde_json::from_slice(&image.oci.bytes).unwrap();
@@ -352,7 +354,7 @@ fn too_many_files_are_refused() {
     let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
     let app = host.folder("app", &files);
     host.reader.limits.max_members = 30;
-    let error = make(&host, &package(1), &[app], &[]).unwrap_err();
+    let error = make(&host, &package(1), &[&app], &[]).unwrap_err();
     assert!(matches!(error, ImageError::LimitExceeded { .. }), "{error}");
     assert!(error.to_string().contains("more than 30 files"), "{error}");
 }

@@ -374,6 +374,12 @@ fn layers_name_their_store_paths_for_nix_snapshotter_if_told_to() {
     registry.stop();
     registry.set("NIX_SNAPSHOTTER", "1");
     registry.run();
+    // Its one layer of a store path has that in another place.
+    let moved = "packages/hello-nix2container";
+    registry.pull(moved, "latest");
+    for layer in registry.manifest(moved, "latest").json()["layers"].as_array().unwrap() {
+        assert_eq!(layer["annotations"], json!({ "containerd.io/snapshot/nix-layer": "true" }));
+    }
     for (name, plain) in names.into_iter().zip(plain) {
         assert_ne!(registry.pull(name, "latest"), plain);
         let (annotated, plain) = (registry.manifest(name, "latest"), registry.manifest(name, &plain));
