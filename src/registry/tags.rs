@@ -61,7 +61,8 @@ impl Registry {
 
     /// Why the tag led nowhere a moment ago.
     fn failure(&self, repository: &RepositoryName, tag: &Tag) -> Option<RegistryError> {
-        self.unresolved.get(repository).or_else(|| self.failures.get(&(repository.clone(), tag.clone())))
+        let failure = self.failures.get(&(repository.clone(), tag.clone()));
+        failure.or_else(|| if *tag == latest() { self.unresolved.get(repository) } else { None })
     }
 
     /// What the index knows of a tag. A row that cannot be read is as good as none: it will be written again.
@@ -201,7 +202,12 @@ impl Registry {
     /// states, else a revision of the source. Nothing is built to find out.
     async fn resolve_tag(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Arc<Evaluated>> {
         use RegistryError as E;
-        let current = match self.evaluate(repository, None).await {
+        let unresolved = if *tag == latest() { None } else { self.unresolved.get(repository) };
+        let current = match unresolved {
+            Some(error) => Err(error),
+            None => self.evaluate(repository, None).await,
+        };
+        let current = match current {
             Ok(current) => current,
             // Other revisions may have what this one has not, or evaluate where it does not.
             Err(error @ (E::NameUnknown { .. } | E::NotAnImage { .. } | E::EvaluationFailed { .. }))
