@@ -14,6 +14,7 @@ mod blobs;
 mod error;
 mod flight;
 mod gate;
+mod hot;
 mod images;
 mod memory;
 mod readiness;
@@ -34,6 +35,7 @@ use crate::{
 };
 use flight::{Flight, Flights};
 use gate::Gate;
+use hot::Hot;
 use images::{Held, Indexed};
 use memory::Memory;
 use std::{
@@ -120,6 +122,7 @@ pub struct Registry {
     /// Images whose blobs cannot be made again.
     lost: Memory<ImageId, RegistryError>,
     listed: Memory<(), Result<Arc<Vec<RepositoryName>>>>,
+    hot: Hot,
     mapped: Mappings,
     used: Mutex<HashMap<ImageId, u64>>,
     /// Held by whoever adds a root and a row, and alone by whoever removes both.
@@ -215,6 +218,7 @@ impl Registry {
             unresolved: Memory::new(settings.max_remembered),
             lost: Memory::new(settings.max_remembered),
             listed: Memory::new(NonZeroUsize::MIN),
+            hot: Hot::default(),
             mapped: Mappings::new(settings.max_mapped_files),
             used: Mutex::default(),
             changing: RwLock::default(),
