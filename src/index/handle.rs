@@ -4,7 +4,10 @@ use super::{IndexError, Result, open};
 use redb::Database;
 use std::{
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// The open database.
@@ -12,6 +15,7 @@ use std::{
 pub(super) struct Handle {
     path: PathBuf,
     open: RwLock<Open>,
+    generation: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -24,7 +28,11 @@ struct Open {
 
 impl Handle {
     pub(super) fn new(path: &Path, db: Database) -> Self {
-        Self { path: path.into(), open: RwLock::new(Open { times: 1, db: Some(db) }) }
+        Self {
+            path: path.into(),
+            open: RwLock::new(Open { times: 1, db: Some(db) }),
+            generation: AtomicU64::new(0),
+        }
     }
 
     /// Does something with the database. It keeps its distance from a disk that has failed once, even if it was only
@@ -40,6 +48,15 @@ impl Handle {
             }
             result => result,
         }
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// Says that what was read until now may hold no more.
+    pub(super) fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
     }
 
     fn attempt<T>(&self, work: impl Fn(&Database) -> Result<T>) -> (u64, Result<T>) {
@@ -66,6 +83,7 @@ impl Handle {
             }
         }
         *open = Open { times: times + 1, db: Some(db) };
+        self.changed();
         Ok(())
     }
 }

@@ -97,13 +97,22 @@ impl Index {
         self.db.with(|db| look(&db.begin_read()?))
     }
 
+    /// A number that changes with every write: what was read after asking for it holds for as
+    /// long as it is the same.
+    pub fn generation(&self) -> u64 {
+        self.db.generation()
+    }
+
     fn write<T>(&self, change: impl Fn(&WriteTransaction) -> Result<T>) -> Result<T> {
-        self.db.with(|db| {
+        let result = self.db.with(|db| {
             let transaction = db.begin_write()?;
             let result = change(&transaction)?;
             transaction.commit()?;
             Ok(result)
-        })
+        });
+        // Also after a failure: perhaps it was only the flush that failed.
+        self.db.changed();
+        result
     }
 
     /// What the tag led to when it was last resolved.

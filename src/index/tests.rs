@@ -211,9 +211,35 @@ fn an_index_that_could_not_be_read_is_opened_again() {
     let (id, row, contents) = image(b'1', &contents);
     index.put_image(&id, &row, &contents, None, 1).unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_len(8192).unwrap();
+    let generation = index.generation();
     assert!(index.needed().is_err(), "the file is too short");
+    assert_ne!(index.generation(), generation, "another file, for all that is known");
     // Nothing is written in between.
     assert_eq!(index.image(&id).unwrap(), None);
     index.put_image(&id, &row, &contents, None, 1).unwrap();
     assert_eq!(index.image(&id).unwrap(), Some(row));
+}
+
+#[test]
+fn every_write_makes_another_generation_and_no_read_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(&dir.path().join("index.redb")).unwrap().index;
+    let (repository, tag): (RepositoryName, Tag) = ("a".parse().unwrap(), "t".parse().unwrap());
+    let (id, row, contents) = image(b'1', &[b"x"]);
+    let writes: [(&str, &dyn Fn() -> Result<()>); 5] = [
+        ("put_image", &|| index.put_image(&id, &row, &contents, None, 1)),
+        ("put_tags", &|| index.put_tags(&repository, &[("t".parse().unwrap(), tag_row(id))])),
+        ("touch", &|| index.touch(&HashMap::from([(id, 2)]))),
+        ("remove_tag", &|| index.remove_tag(&repository, &tag)),
+        ("remove_images", &|| index.remove_images(&HashSet::from([id]))),
+    ];
+    for (name, write) in writes {
+        let before = index.generation();
+        index.tag(&repository, &tag).unwrap();
+        index.image(&id).unwrap();
+        index.locations(&repository, &Digest::of(b"x")).unwrap();
+        assert_eq!(index.generation(), before);
+        write().unwrap();
+        assert_ne!(index.generation(), before, "{name}");
+    }
 }

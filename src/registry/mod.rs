@@ -14,6 +14,7 @@ mod blobs;
 mod error;
 mod flight;
 mod gate;
+mod hot;
 mod images;
 mod memory;
 mod packages;
@@ -38,6 +39,7 @@ use crate::{
 };
 use flight::{Flight, Flights};
 use gate::Gate;
+use hot::Hot;
 use images::{Held, Indexed};
 use memory::Memory;
 use std::{
@@ -130,6 +132,7 @@ pub struct Registry {
     /// Images whose blobs cannot be made again.
     lost: Memory<ImageId, RegistryError>,
     listed: Memory<(), Result<Arc<Vec<RepositoryName>>>>,
+    hot: Hot,
     mapped: Mappings,
     used: Mutex<HashMap<ImageId, u64>>,
     /// When the sources were read again on request; what names meant before then is not taken for current.
@@ -228,6 +231,7 @@ impl Registry {
             unresolved: Memory::new(settings.max_remembered),
             lost: Memory::new(settings.max_remembered),
             listed: Memory::new(NonZeroUsize::MIN),
+            hot: Hot::default(),
             mapped: Mappings::new(settings.max_mapped_files),
             used: Mutex::default(),
             reloaded: AtomicU64::new(0),

@@ -1,6 +1,8 @@
 //! From a tag to an image: freshness, evaluation, and which tags there are.
 
-use super::{Flight, Indexed, Registry, RegistryError, Result, Step, Task, images::blocking, now};
+use super::{
+    Flight, Indexed, Registry, RegistryError, Result, Step, Task, hot::Known, images::blocking, now,
+};
 use crate::{
     image::Options,
     index::TagRow,
@@ -40,8 +42,8 @@ impl Registry {
         tag: &Tag,
         wait: Duration,
     ) -> Result<Indexed> {
-        if let Some((row, image)) = self.known(repository, tag) {
-            match self.freshness(&row) {
+        if let Some(Known { resolved_at, image }) = self.known(repository, tag) {
+            match self.freshness(resolved_at) {
                 Freshness::Fresh => return Ok(image),
                 Freshness::Stale => {
                     if self.failure(repository, tag).is_none() {
@@ -66,25 +68,28 @@ impl Registry {
     }
 
     /// What the index knows of a tag. A row that cannot be read is as good as none: it will be written again.
-    fn known(&self, repository: &RepositoryName, tag: &Tag) -> Option<(TagRow, Indexed)> {
+    fn known(&self, repository: &RepositoryName, tag: &Tag) -> Option<Known> {
+        let generation = self.index.generation();
         let read = || {
             let Some(row) = self.index.tag(repository, tag)? else { return Ok(None) };
             let image = self.in_index(row.image)?;
             // What was made under other settings is served by digest, but no tag leads to it any more.
-            Ok(image.filter(|image| image.is_current).map(|image| (row, image)))
+            let image = image.filter(|image| image.is_current);
+            Ok(image.map(|image| Known { resolved_at: row.resolved_at, image }))
         };
-        read().unwrap_or_else(|error: crate::index::IndexError| {
+        let known = self.hot.get((repository.clone(), tag.clone()), generation, read);
+        known.unwrap_or_else(|error: crate::index::IndexError| {
             tracing::warn!(%repository, %tag, "{error}");
             None
         })
     }
 
-    fn freshness(&self, row: &TagRow) -> Freshness {
+    fn freshness(&self, resolved_at: u64) -> Freshness {
         // A time in the future was written under a wrong clock.
-        let Some(age) = now().checked_sub(row.resolved_at).map(Duration::from_secs) else {
+        let Some(age) = now().checked_sub(resolved_at).map(Duration::from_secs) else {
             return Freshness::Expired;
         };
-        if !self.is_of_current_sources(row.resolved_at) {
+        if !self.is_of_current_sources(resolved_at) {
             return Freshness::Expired;
         }
         if age <= self.settings.tag_ttl {
@@ -300,7 +305,7 @@ impl Registry {
     pub async fn tags(self: &Arc<Self>, repository: &RepositoryName) -> Result<Vec<Tag>> {
         let mut tags = BTreeSet::new();
         for (tag, row) in self.index.tags(repository)? {
-            if !matches!(self.freshness(&row), Freshness::Expired) {
+            if !matches!(self.freshness(row.resolved_at), Freshness::Expired) {
                 tags.extend(row.aliases.iter().filter_map(|alias| alias.parse().ok()));
                 tags.insert(tag);
             }
