@@ -158,6 +158,7 @@ impl Config {
             max_image_bytes: parse("MAX_IMAGE_BYTES", raw.max_image_bytes, bytes)?,
             max_compression_ratio: parse("MAX_COMPRESSION_RATIO", raw.max_compression_ratio, nonzero)?.get()
                 as u64,
+            max_layer_files: parse("MAX_LAYER_FILES", raw.max_layer_files, nonzero)?.get(),
             ..Default::default()
         };
         let popularity =

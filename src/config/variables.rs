@@ -128,6 +128,8 @@ settings! {
         "Size of an image's archive once decompressed.";
     max_compression_ratio "MAX_COMPRESSION_RATIO" = "250",
         "Decompressed bytes a compressed byte, for archives beyond 64 MiB.";
+    max_layer_files "MAX_LAYER_FILES" = "4000000",
+        "Files, folders and links of a layer that is computed from store paths.";
     max_image_name_length "MAX_IMAGE_NAME_LENGTH" = "255",
         "Bytes of an image name, at most 255.";
     max_tag_length "MAX_TAG_LENGTH" = "128",

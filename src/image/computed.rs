@@ -37,7 +37,8 @@ pub(super) fn compute(
         }
         None => {}
     }
-    let made = layer::make(style, contents, reader.lists.writer()?).map_err(failed)?;
+    let made = layer::make(style, contents, reader.limits.max_layer_files, reader.lists.writer()?)
+        .map_err(failed)?;
     reader.progress.read(made.size);
     Ok((blob(made.digest, made.size), Some(made.list.finish())))
 }

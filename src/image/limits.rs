@@ -19,6 +19,8 @@ pub struct Limits {
     pub max_members: usize,
     /// Layers of one image; 500, the most that Linux' overlay file system can stack, so more could never run.
     pub max_layers: usize,
+    /// Files, folders and links of a computed layer, `MAX_LAYER_FILES`; 4 000 000.
+    pub max_layer_files: usize,
     /// Manifests and indexes in one layout; 1000.
     pub max_manifests: usize,
     /// Bytes of `manifest.json`, `index.json` and each manifest; 4 MiB, as registries and clients have it.
@@ -37,6 +39,7 @@ impl Default for Limits {
             ratio_grace: 64 << 20,
             max_members: 100_000,
             max_layers: 500,
+            max_layer_files: 4_000_000,
             max_manifests: 1000,
             max_manifest_bytes: 4 << 20,
             max_config_bytes: 8 << 20,

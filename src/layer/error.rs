@@ -28,7 +28,7 @@ pub enum LayerError {
         path: PathBuf,
     },
     /// More entries than a layer may have.
-    #[error("a layer of more than {0} files, folders and links")]
+    #[error("a layer has more than {0} files, folders and links, which is what MAX_LAYER_FILES allows")]
     TooMany(usize),
     /// An entry that no archive, or no list, can hold.
     #[error("{:?} cannot be in a layer: {problem}", String::from_utf8_lossy(name))]

@@ -19,8 +19,6 @@ use std::{
     sync::mpsc::{self, Receiver, SyncSender},
 };
 
-/// Files, folders and links that a layer may have; a limit against what is not meant to be a layer.
-pub const MAX_ENTRIES: usize = 4_000_000;
 /// Bytes that are handed from the thread that reads to the one that hashes at a time.
 const CHUNK: usize = 256 << 10;
 /// Chunks on their way.
@@ -59,17 +57,22 @@ fn mark(path: &Path) -> Result<Mark, LayerError> {
     fs::symlink_metadata(path).map(|metadata| Mark::of(&metadata)).map_err(LayerError::io(path))
 }
 
-/// Makes the layer of these contents, and writes its entry list.
+/// Makes the layer of these contents, which are at most `max` files, folders and links, and writes its entry list.
 ///
 /// Reading and hashing are done by a thread each.
-pub fn make<W: Write + Send>(style: &Style, contents: &dyn Contents, list: W) -> Result<Made<W>, LayerError> {
+pub fn make<W: Write + Send>(
+    style: &Style,
+    contents: &dyn Contents,
+    max: usize,
+    list: W,
+) -> Result<Made<W>, LayerError> {
     let list = ListWriter::new(list, style.clone()).map_err(LayerError::List)?;
     let (full, chunks) = mpsc::sync_channel::<Vec<u8>>(IN_FLIGHT);
     let (empty, recycled) = mpsc::channel::<Vec<u8>>();
     let mut hash = Sha256::new();
     let list = std::thread::scope(|scope| {
         let reading = scope.spawn(move || {
-            let mut out = Output { list, chunk: Vec::with_capacity(CHUNK), full, recycled, entries: 0 };
+            let mut out = Output { list, chunk: Vec::with_capacity(CHUNK), full, recycled, entries: 0, max };
             for root in contents.roots() {
                 out.list.root(root, mark(root)?);
             }
@@ -103,6 +106,7 @@ struct Output<W> {
     full: SyncSender<Vec<u8>>,
     recycled: Receiver<Vec<u8>>,
     entries: usize,
+    max: usize,
 }
 
 impl<W: Write> Output<W> {
@@ -165,8 +169,8 @@ impl<W: Write> Output<W> {
 
     fn entry(&mut self, entry: &Entry) -> Result<(), LayerError> {
         self.entries += 1;
-        if self.entries > MAX_ENTRIES {
-            return Err(LayerError::TooMany(MAX_ENTRIES));
+        if self.entries > self.max {
+            return Err(LayerError::TooMany(self.max));
         }
         check(entry)?;
         self.list.push(entry, &mut self.chunk).map_err(LayerError::List)?;

@@ -27,6 +27,6 @@ pub use entry::{Entry, Kind, Mark};
 pub use error::LayerError;
 pub use header::write as write_header;
 pub use list::{EntryList, ListWriter, Piece};
-pub use make::{MAX_ENTRIES, Made, make, recipe};
+pub use make::{Made, make, recipe};
 pub use style::{Owner, Style, Writer};
 pub use walk::{Found, walk};

@@ -9,6 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Names in one folder, which are sorted in memory.
+const MAX_NAMES: usize = 4_000_000;
+
 /// Something that is in a store path, or the store path itself.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -61,8 +64,11 @@ fn names(folder: &Path) -> Result<Vec<OsString>, LayerError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(LayerError::io(folder))? {
         names.push(entry.map_err(LayerError::io(folder))?.file_name());
-        if names.len() > super::MAX_ENTRIES {
-            return Err(LayerError::TooMany(super::MAX_ENTRIES));
+        if names.len() > MAX_NAMES {
+            return Err(LayerError::Unfit {
+                path: folder.into(),
+                what: "a folder of more than four million names",
+            });
         }
     }
     names.sort_unstable_by(|a, b| compare(a.as_bytes(), b.as_bytes()));

@@ -185,14 +185,29 @@ fn now_is_when_the_configuration_was_built_so_digests_do_not_change_from_look_to
     assert_eq!(host.read(&object).unwrap().oci.digest, first.oci.digest);
 }
 
+/// A script that names a program and a configuration.
+fn script(host: &Host, program: &Path, conf: &Path) -> StorePath {
+    let text = format!("#! /bin/sh\nexec \"{}\"  {} \"$@\" \n", program.display(), conf.display());
+    host.file("stream-hello", text.as_bytes())
+}
+
 /// Reads what has to be refused, and leaves nothing behind.
-fn refused(host: &Host, conf: &Value) -> String {
-    let object = write(host, conf);
-    let error = host.read(&object).unwrap_err();
+fn refused_object(host: &Host, object: &StorePath) -> String {
+    let error = host.read(object).unwrap_err();
     host.assert_cache_is_empty();
     assert_eq!(host.reader.lists.total_bytes(), 0);
     assert!(!matches!(error, ImageError::Io { .. }), "not the system's fault: {error}");
     error.to_string()
+}
+
+/// The same of a configuration, by itself and named by a script.
+fn refused(host: &Host, conf: &Value) -> String {
+    let said = refused_object(host, &write(host, conf));
+    let program = host.path("stream");
+    host.file("stream", b"#!/usr/bin/python3.12\n");
+    let by_script = refused_object(host, &script(host, &program, &host.path("hello-conf.json")));
+    assert_eq!(by_script, said);
+    said
 }
 
 #[test]
@@ -263,6 +278,44 @@ fn hostile_configurations_are_refused_in_clear_words_and_nothing_outside_the_sto
     let (bytes, _) = &host.layers(&image)[0];
     // /nix, /nix/store and the link, whose name fits or takes an extended header.
     assert_eq!(bytes.len(), 10_240);
+}
+
+#[test]
+fn a_script_leads_nowhere_outside_the_store() {
+    let host = Host::new();
+    let secret = host.dir.path().join("secret.json");
+    let good = newer(&host);
+    fs::write(&secret, good.to_string()).unwrap();
+    write(&host, &good);
+    let conf = host.path("hello-conf.json");
+    symlink(&secret, host.path("out-conf.json")).unwrap();
+    symlink(&secret, host.path("stream")).unwrap();
+    let store = host.reader.store.as_path().join("..").join("secret.json");
+    for (program, conf, expected) in [
+        (host.path("one"), host.path("out-conf.json"), "not in the store"),
+        (host.path("stream"), conf, "not in the store"),
+        // Of these nothing is looked at, so they are scripts like any other.
+        (host.path("one"), secret, "a script"),
+        (host.path("one"), store, "a script"),
+    ] {
+        let said = refused_object(&host, &script(&host, &program, &conf));
+        assert!(said.contains(expected), "{expected:?} is missing in: {said}");
+    }
+}
+
+#[test]
+fn a_layer_of_more_files_than_may_be_is_refused() {
+    let mut host = Host::new();
+    let conf = conf(&host);
+    // Of the larger layer: /nix and /nix/store, `one` with two folders and three files, `two` with two folders and a file.
+    host.reader.limits.max_layer_files = 11;
+    let said = refused(&host, &conf);
+    assert!(
+        said.contains("more than 11 files, folders and links") && said.contains("MAX_LAYER_FILES"),
+        "{said}"
+    );
+    host.reader.limits.max_layer_files = 12;
+    host.read(&write(&host, &conf)).unwrap();
 }
 
 #[test]

@@ -90,8 +90,22 @@ fn what_nix_does_not_store_is_refused() {
     let (dir, tree) = tree();
     let status = Command::new("mkfifo").arg(tree.join("fifo")).status().unwrap();
     assert!(status.success());
-    let error = make(&style(), &store(&[tree]), Vec::new()).unwrap_err().to_string();
+    let error = make(&style(), &store(&[tree]), 10_000, Vec::new()).unwrap_err().to_string();
     assert!(error.contains("a FIFO"), "{error}");
-    let error = make(&style(), &store(&[dir.path().join("nowhere")]), Vec::new()).unwrap_err().to_string();
+    let error =
+        make(&style(), &store(&[dir.path().join("nowhere")]), 10_000, Vec::new()).unwrap_err().to_string();
     assert!(error.contains("nowhere"), "{error}");
+}
+
+#[test]
+fn a_layer_has_as_many_entries_as_it_may_and_no_more() {
+    let (_dir, tree) = tree();
+    let paths = [tree];
+    // Two hundred files in a folder, below /nix/store.
+    make(&style(), &store(&paths), 203, Vec::new()).unwrap();
+    let error = make(&style(), &store(&paths), 202, Vec::new()).unwrap_err().to_string();
+    assert!(
+        error.contains("more than 202 files, folders and links") && error.contains("MAX_LAYER_FILES"),
+        "{error}"
+    );
 }

@@ -193,7 +193,7 @@ fn what_no_archive_or_list_can_hold_is_refused() {
         (Item::new("/a", What::Folder).with_owner(owner("a".repeat(1025))), "owner's name"),
     ] {
         let listed = Listed { roots: vec![], items: vec![item] };
-        let error = make(&style(), &listed, Vec::new()).unwrap_err();
+        let error = make(&style(), &listed, usize::MAX, Vec::new()).unwrap_err();
         assert!(matches!(error, LayerError::Refused { .. }), "{error}");
         let error = error.to_string();
         assert!(error.contains(expected) && error.len() < 1000, "{expected:?} is missing in {error}");

@@ -42,7 +42,7 @@ pub struct Layer {
 
 impl Layer {
     pub fn make(style: &Style, contents: &dyn Contents, list: PathBuf) -> Self {
-        let made = layer::make(style, contents, File::create(&list).unwrap()).unwrap();
+        let made = layer::make(style, contents, usize::MAX, File::create(&list).unwrap()).unwrap();
         Self { digest: made.digest, size: made.size, list, failures: Arc::default() }
     }
 

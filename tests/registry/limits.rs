@@ -46,6 +46,17 @@ fn beyond_the_evaluations_that_may_run_and_wait_clients_are_sent_away() {
 }
 
 #[test]
+fn a_computed_layer_has_no_more_files_than_the_setting_says() {
+    let flake = Flake::new("");
+    let registry = Registry::start(&flake, &[("MAX_LAYER_FILES", "4")]);
+    // /nix, /nix/store, the package, its bin, and the program.
+    let message = registry.manifest("hello-streamed", "latest").is_error(422, "MANIFEST_UNKNOWN");
+    assert!(message.contains("more than 4 files") && message.contains("MAX_LAYER_FILES"), "{message}");
+    let registry = Registry::start(&flake, &[("MAX_LAYER_FILES", "5")]);
+    registry.pull("hello-streamed", "latest");
+}
+
+#[test]
 fn images_are_served_from_more_files_than_may_be_mapped() {
     let flake = Flake::new("");
     let registry = Registry::start(&flake, &[("MAX_MAPPED_FILES", "1")]);
