@@ -3,6 +3,7 @@
 use super::{daemon, open_files, resolver};
 use forge_registry::{
     config::Config,
+    encode::Encoders,
     http::{self, Listener, Service},
     registry::Registry,
 };
@@ -43,7 +44,8 @@ async fn try_serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>>
         }
         tracing::info!("stopping: running responses are finished, builds are nix-daemon's");
     };
-    let service = Service::new(registry.clone(), config.route);
+    let encoders = Encoders::new(config.max_encodings, config.encoding_min_rate);
+    let service = Service::new(registry.clone(), config.route, encoders);
     let cut = http::serve(listeners, service, config.server, stopped, config.shutdown_grace).await;
     if cut > 0 {
         tracing::warn!(connections = cut, "SHUTDOWN_GRACE has passed, connections were cut");
