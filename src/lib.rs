@@ -7,6 +7,7 @@
 pub mod blob;
 pub mod closure;
 pub mod config;
+pub mod encode;
 pub mod http;
 pub mod image;
 pub mod index;

@@ -1,9 +1,10 @@
 //! Blob contents on their way into a response.
 
 use super::{
-    Mapping,
+    EncodedBody, Mapping,
     virtual_tar::{TarReader, VirtualTar},
 };
+use crate::encode::Encoder;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::{
@@ -16,7 +17,12 @@ use std::{
 use tokio::task::JoinHandle;
 
 /// How much is made resident, and handed to the connection, at a time. Two of these are in flight a body.
-const CHUNK: u64 = 1 << 20;
+pub(super) const CHUNK: u64 = 1 << 20;
+
+/// How files begin that are compressed: gzip, zstd and its skippable frames, xz, bzip2.
+const COMPRESSED: [&[u8]; 5] =
+    [&[0x1f, 0x8b], &[0x28, 0xb5, 0x2f, 0xfd], &[0x50, 0x2a, 0x4d, 0x18], b"\xfd7zXZ\0", b"BZh"];
+const MAGIC_MAX: usize = 6;
 
 /// A blob whose bytes are at hand.
 #[derive(Debug, Clone)]
@@ -66,31 +72,58 @@ impl Blob {
     pub fn body(&self, range: Range<u64>) -> BlobBody {
         let end = range.end.min(self.length);
         let next = range.start.min(end);
-        let load: Option<Load> = match &self.bytes {
+        BlobBody { load: self.load(end - next), next, end, loading: None }
+    }
+
+    /// A body of all bytes, encoded.
+    pub fn encoded(&self, encoder: Encoder) -> EncodedBody {
+        EncodedBody::new(self.load(self.length), self.length, encoder)
+    }
+
+    /// Whether the bytes are compressed already, as far as their beginning tells.
+    pub async fn is_compressed(&self) -> io::Result<bool> {
+        if matches!(self.bytes, Backing::Tar(_)) {
+            return Ok(false);
+        }
+        let (load, head) = (self.load(0), 0..self.length.min(MAGIC_MAX as u64));
+        let head = tokio::task::spawn_blocking(move || chunk(&load, head)).await??;
+        Ok(COMPRESSED.iter().any(|magic| head.starts_with(magic)))
+    }
+
+    /// What brings ranges into memory, `length` bytes altogether.
+    fn load(&self, length: u64) -> Load {
+        match &self.bytes {
             Backing::Memory(bytes) => {
-                let bytes = bytes.slice(next as usize..end as usize);
-                let ready = Some(bytes).filter(|bytes| !bytes.is_empty());
-                return BlobBody { load: None, next: end, end, ready, loading: None };
+                let bytes = bytes.clone();
+                Arc::new(move |range| Ok(bytes.slice(range.start as usize..range.end as usize)))
             }
             Backing::Mapped { mapping, offset } => {
                 let (mapping, offset) = (mapping.clone(), *offset);
-                Some(Arc::new(move |range| {
+                Arc::new(move |range| {
                     let range = offset + range.start..offset + range.end;
                     mapping.populate(range.clone())?;
                     mapping.slice(range)
-                }))
+                })
             }
             Backing::Tar(tar) => {
-                let reader = TarReader::new(tar.clone(), CHUNK.min(end - next) as usize);
-                Some(Arc::new(move |range| reader.read(range)))
+                let reader = TarReader::new(tar.clone(), CHUNK.min(length) as usize);
+                Arc::new(move |range| reader.read(range))
             }
-        };
-        BlobBody { load, next, end, ready: None, loading: None }
+        }
     }
 }
 
 /// Brings a chunk into memory, blocking on the disk.
-type Load = Arc<dyn Fn(Range<u64>) -> io::Result<Bytes> + Send + Sync>;
+pub(super) type Load = Arc<dyn Fn(Range<u64>) -> io::Result<Bytes> + Send + Sync>;
+
+/// Loads a chunk, and makes sure that it is one: whatever its length, a response's is what it promised.
+pub(super) fn chunk(load: &Load, range: Range<u64>) -> io::Result<Bytes> {
+    let length = range.end - range.start;
+    match load(range)? {
+        chunk if chunk.len() as u64 == length => Ok(chunk),
+        _ => Err(io::Error::other("a chunk has another length than it should")),
+    }
+}
 
 /// Yields a range of a blob in chunks whose pages are already in memory.
 ///
@@ -98,12 +131,10 @@ type Load = Arc<dyn Fn(Range<u64>) -> io::Result<Bytes> + Send + Sync>;
 /// runtime that then serves nobody else. So each chunk is populated on a blocking thread first, while the previous
 /// one is being sent.
 pub struct BlobBody {
-    load: Option<Load>,
+    load: Load,
     /// What has not been asked for yet.
     next: u64,
     end: u64,
-    /// What is in memory.
-    ready: Option<Bytes>,
     /// What is being brought there, and how many bytes that are.
     loading: Option<(u64, JoinHandle<io::Result<Bytes>>)>,
 }
@@ -116,19 +147,18 @@ impl std::fmt::Debug for BlobBody {
 
 impl BlobBody {
     fn load_next(&mut self) -> Option<(u64, JoinHandle<io::Result<Bytes>>)> {
-        let load = self.load.clone()?;
         if self.next >= self.end {
             return None;
         }
         let length = CHUNK.min(self.end - self.next);
         let range = self.next..self.next + length;
         self.next += length;
-        Some((length, tokio::task::spawn_blocking(move || load(range))))
+        let load = self.load.clone();
+        Some((length, tokio::task::spawn_blocking(move || chunk(&load, range))))
     }
 
     fn remaining(&self) -> u64 {
-        let ready = self.ready.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        self.end - self.next + ready + self.loading.as_ref().map_or(0, |(length, _)| *length)
+        self.end - self.next + self.loading.as_ref().map_or(0, |(length, _)| *length)
     }
 }
 
@@ -141,16 +171,8 @@ impl http_body::Body for BlobBody {
         if this.loading.is_none() {
             this.loading = this.load_next();
         }
-        if let Some(bytes) = this.ready.take() {
-            return Poll::Ready(Some(Ok(Frame::data(bytes))));
-        }
-        let Some((length, handle)) = &mut this.loading else { return Poll::Ready(None) };
-        let length = *length;
+        let Some((_, handle)) = &mut this.loading else { return Poll::Ready(None) };
         let loaded = ready!(Pin::new(handle).poll(cx)).map_err(io::Error::other).and_then(|r| r);
-        let loaded = loaded.and_then(|chunk| match chunk.len() as u64 {
-            found if found == length => Ok(chunk),
-            _ => Err(io::Error::other("a chunk has another length than it should")),
-        });
         match loaded {
             Ok(chunk) => {
                 this.loading = this.load_next();

@@ -3,6 +3,7 @@
 mod body;
 mod buffers;
 pub mod cache;
+mod encoded;
 mod mapping;
 mod mappings;
 mod source;
@@ -10,6 +11,7 @@ mod virtual_tar;
 
 pub use body::{Blob, BlobBody};
 pub use cache::{Cache, CacheError};
+pub use encoded::EncodedBody;
 pub use mapping::Mapping;
 pub use mappings::{Keep, Mappings};
 pub use source::{Fingerprint, Source};

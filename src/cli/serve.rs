@@ -8,6 +8,7 @@ use super::{
 };
 use forge_registry::{
     config::Config,
+    encode::Encoders,
     http::{self, Service},
     registry::Registry,
 };
@@ -32,7 +33,8 @@ async fn try_serve(mut config: Config, inherited: Vec<Inherited>) -> Result<(), 
     config.server.max_connections = open_files::connections(config.server.max_connections);
     let maintenance = tokio::spawn(registry.clone().maintain());
     let stopped = until_stopped(signals, registry.clone(), config.shutdown_grace);
-    let service = Service::new(registry.clone(), config.route);
+    let encoders = Encoders::new(config.max_encodings, config.encoding_min_rate);
+    let service = Service::new(registry.clone(), config.route, encoders);
     let cut = http::serve(listeners, service, config.server, stopped, config.shutdown_grace).await;
     if cut > 0 {
         tracing::warn!(connections = cut, "SHUTDOWN_GRACE has passed, connections were cut");

@@ -12,7 +12,7 @@ use crate::{
 };
 use envconfig::Envconfig as _;
 use parse::{Bad, absolute, bytes, count, days, duration, integer, level, listen, nonzero, path};
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 use variables::Raw;
 pub use variables::{Documented, SETTINGS, env_example, help};
 
@@ -53,6 +53,10 @@ pub struct Config {
     pub route: RouteLimits,
     /// What a client may take of the server.
     pub server: ServerLimits,
+    /// `MAX_ENCODINGS`
+    pub max_encodings: usize,
+    /// `ENCODING_MIN_RATE`, in bytes a second.
+    pub encoding_min_rate: u64,
     /// `SHUTDOWN_GRACE`
     pub shutdown_grace: Duration,
     /// `LOG_LEVEL`
@@ -234,6 +238,11 @@ impl Config {
                 max_streams: parse("MAX_STREAMS", raw.max_streams, nonzero)?.get() as u32,
                 ..Default::default()
             },
+            max_encodings: match raw.max_encodings {
+                Some(number) => parse("MAX_ENCODINGS", Some(number), count)?,
+                None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            },
+            encoding_min_rate: parse("ENCODING_MIN_RATE", raw.encoding_min_rate, rate)?,
             shutdown_grace: parse("SHUTDOWN_GRACE", raw.shutdown_grace, duration)?,
             log_level: parse("LOG_LEVEL", raw.log_level, level)?,
             log_format: parse("LOG_FORMAT", raw.log_format, log_format)?,
@@ -295,6 +304,15 @@ fn switch(text: &str) -> Result<bool, Bad> {
         "1" | "true" | "yes" => Ok(true),
         "0" | "false" | "no" => Ok(false),
         _ => Err(Bad("1 or 0")),
+    }
+}
+
+fn rate(text: &str) -> Result<u64, Bad> {
+    match text {
+        "0" => Ok(0),
+        text => {
+            bytes(text).map_err(|_| Bad("0, or a number of bytes a second, or a number with KiB, MiB or GiB"))
+        }
     }
 }
 

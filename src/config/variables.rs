@@ -149,6 +149,10 @@ settings! {
         "Bytes of a request's head, at least 8 KiB; more is answered 431.";
     max_headers "MAX_HEADERS" = "100",
         "Header lines of a request; more is answered 431.";
+    max_encodings "MAX_ENCODINGS" = "",
+        "Chunks of responses that are compressed at a time, for clients that accept gzip or zstd; the number of processors if not set, 0 to compress none.";
+    encoding_min_rate "ENCODING_MIN_RATE" = "1GiB",
+        "Bytes of a layer a second below which compressing a response never takes it, if the client takes that many; 0 compresses as well as can be, however long it takes.";
     max_streams "MAX_STREAMS" = "128",
         "Requests at a time in one HTTP/2 connection.";
     shutdown_grace "SHUTDOWN_GRACE" = "30s",

@@ -109,10 +109,10 @@ impl MediaRange {
 }
 
 /// Optional white space.
-const OWS: [char; 2] = [' ', '\t'];
+pub(super) const OWS: [char; 2] = [' ', '\t'];
 
 /// Splits at `separator` outside of quoted strings.
-fn split(s: &str, separator: u8) -> impl Iterator<Item = &str> {
+pub(super) fn split(s: &str, separator: u8) -> impl Iterator<Item = &str> {
     let mut rest = Some(s);
     std::iter::from_fn(move || {
         let s = rest?;
@@ -131,7 +131,7 @@ fn split(s: &str, separator: u8) -> impl Iterator<Item = &str> {
     })
 }
 
-fn is_token(s: &str) -> bool {
+pub(super) fn is_token(s: &str) -> bool {
     !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
@@ -140,7 +140,7 @@ fn is_quoted(s: &str) -> bool {
 }
 
 /// Thousandths.
-fn weight(s: &str) -> Option<u16> {
+pub(super) fn weight(s: &str) -> Option<u16> {
     let (whole, fraction) = s.split_once('.').unwrap_or((s, ""));
     if fraction.len() > 3 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
         return None;

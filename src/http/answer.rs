@@ -4,6 +4,7 @@ use super::{
     accept::Accept,
     body::Body,
     conditional::{self, Outcome},
+    encoding,
     error::Failure,
     list::Listing,
     multipart::{MultipartBody, content_range},
@@ -12,11 +13,12 @@ use super::{
 };
 use crate::{
     blob::Blob,
+    encode::{Coding, Encoder},
     oci::{Digest, Document, Index, Reference, media_type},
     registry::ManifestAnswer,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -37,11 +39,21 @@ pub struct Asked<'a> {
     pub method: &'a Method,
     /// All of its headers.
     pub headers: &'a HeaderMap,
+    /// Of HTTP.
+    pub version: Version,
 }
 
 impl Asked<'_> {
     fn is_head(&self) -> bool {
         self.method == Method::HEAD
+    }
+
+    /// How a blob may be encoded: only where no end of it would be lost, and with nothing that is counted in bytes of
+    /// the blob. HEAD asks for the length.
+    pub fn coding(&self) -> Option<Coding> {
+        let whole = self.method == Method::GET && !self.headers.contains_key(header::RANGE);
+        // Before HTTP/1.1 a response without a length ends as one that is cut does.
+        if whole && self.version >= Version::HTTP_11 { encoding::choose(self.headers) } else { None }
     }
 
     fn body(&self, bytes: impl Into<Bytes>) -> Body {
@@ -80,20 +92,32 @@ pub fn manifest(
     Ok(response)
 }
 
-/// A blob, or the parts of it that are asked for. `boundary` separates several.
+/// A blob, or the parts of it that are asked for. `boundary` separates several. It is encoded if there is an encoder.
 pub fn blob(
     asked: Asked<'_>,
     digest: &Digest,
     blob: &Blob,
+    encoder: Option<Encoder>,
     boundary: &str,
 ) -> Result<Response<Body>, Failure> {
     let mut response = immutable_content(asked, digest, IMMUTABLE)?;
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    if encoder.is_some() {
+        // The same content, but other bytes each time (RFC 9110, section 8.8.1).
+        headers.insert(header::ETAG, conditional::weak_entity_tag(digest));
+    }
     if response.status() != StatusCode::OK {
         return Ok(response);
     }
     let headers = response.headers_mut();
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CONTENT_TYPE, OCTETS);
+    if let Some(encoder) = encoder {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoder.coding().name()));
+        *response.body_mut() = Body::Encoded(Box::new(blob.encoded(encoder)));
+        return Ok(response);
+    }
     let (length, body) = match ranges(asked, digest, blob.len()) {
         Ranges::Unsatisfiable => return Err(Failure::range(blob.len())),
         Ranges::Whole => (blob.len(), Body::Blob(blob.body(0..blob.len()))),

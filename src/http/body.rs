@@ -1,7 +1,7 @@
 //! Response bodies.
 
 use super::multipart::MultipartBody;
-use crate::blob::BlobBody;
+use crate::blob::{BlobBody, EncodedBody};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::{
@@ -20,6 +20,8 @@ pub enum Body {
     Full(Option<Bytes>),
     /// A blob or one range of it.
     Blob(BlobBody),
+    /// A blob, compressed on the way.
+    Encoded(Box<EncodedBody>),
     /// Several ranges of a blob.
     Multipart(MultipartBody),
 }
@@ -41,6 +43,7 @@ impl http_body::Body for Body {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Blob(body) => Pin::new(body).poll_frame(cx),
+            Self::Encoded(body) => Pin::new(body).poll_frame(cx),
             Self::Multipart(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -50,6 +53,7 @@ impl http_body::Body for Body {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
             Self::Blob(body) => body.is_end_stream(),
+            Self::Encoded(body) => body.is_end_stream(),
             Self::Multipart(body) => body.is_end_stream(),
         }
     }
@@ -59,6 +63,8 @@ impl http_body::Body for Body {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Self::Blob(body) => body.size_hint(),
+            // How long it gets shows only at its end.
+            Self::Encoded(_) => SizeHint::default(),
             Self::Multipart(body) => body.size_hint(),
         }
     }

@@ -5,8 +5,8 @@
 //! If-Range                = entity-tag / HTTP-date
 //! entity-tag              = [ "W/" ] DQUOTE *etagc DQUOTE
 //! ```
-//! The tag of everything served here is its digest in quotes: a strong one, since the bytes cannot differ. There
-//! are no dates: an output of Nix is dated 1970, so `Last-Modified` would say nothing.
+//! The tag of everything served here is its digest in quotes: a strong one, since the bytes cannot differ, and a weak
+//! one of what is encoded on the way. There are no dates: an output of Nix is dated 1970, so `Last-Modified` would say nothing.
 
 use crate::oci::Digest;
 use http::{HeaderMap, HeaderValue, header};
@@ -15,6 +15,11 @@ use http::{HeaderMap, HeaderValue, header};
 pub fn entity_tag(digest: &Digest) -> HeaderValue {
     // A digest is printable ASCII without quotes.
     HeaderValue::try_from(format!("\"{digest}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+}
+
+/// `W/"<digest>"`.
+pub fn weak_entity_tag(digest: &Digest) -> HeaderValue {
+    HeaderValue::try_from(format!("W/\"{digest}\"")).unwrap_or_else(|_| HeaderValue::from_static("W/\"\""))
 }
 
 /// What the conditions of a request come to.

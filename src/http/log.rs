@@ -4,7 +4,7 @@
 
 use super::{body::Body, peer::Peer, request_id::RequestId, route::Route};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
 use std::{
     io,
@@ -28,6 +28,7 @@ pub struct RequestLog {
     error: Option<String>,
     started: Instant,
     status: Option<StatusCode>,
+    encoding: Option<HeaderValue>,
     sent: u64,
     finished: bool,
 }
@@ -58,6 +59,7 @@ impl RequestLog {
             error: None,
             started: Instant::now(),
             status: None,
+            encoding: None,
             sent: 0,
             finished: false,
         }
@@ -90,6 +92,7 @@ impl RequestLog {
     /// Ties the line to the response: it is written when the body is dropped.
     pub fn attach(mut self, response: Response<Body>) -> Response<LoggedBody> {
         self.status = Some(response.status());
+        self.encoding = response.headers().get(header::CONTENT_ENCODING).cloned();
         response.map(|body| LoggedBody { body, log: self })
     }
 }
@@ -117,6 +120,7 @@ impl Drop for RequestLog {
                     reference = self.reference,
                     status = self.status.map(|s| s.as_u16()),
                     bytes = self.sent,
+                    encoding = self.encoding.as_ref().and_then(|encoding| encoding.to_str().ok()),
                     ms = self.started.elapsed().as_micros() as f64 / 1e3,
                     http = self.version.map(tracing::field::debug),
                     agent = self.agent,

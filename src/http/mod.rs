@@ -12,6 +12,7 @@ mod api;
 mod body;
 pub mod conditional;
 mod connection;
+mod encoding;
 pub mod error;
 mod io;
 mod limits;

@@ -12,7 +12,11 @@ use super::{
     request_id::{RequestId, RequestIds},
     route::{self, Route, RouteLimits},
 };
-use crate::oci::{Reference, RepositoryName};
+use crate::{
+    blob::Blob,
+    encode::{Encoder, Encoders},
+    oci::{Reference, RepositoryName},
+};
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body as _;
@@ -27,25 +31,33 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const DRAIN_LIMIT: u64 = 64 * 1024;
 /// How long to wait for it.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// Blobs below this many bytes fit in a packet or two as they are.
+const ENCODED_FROM: u64 = 1 << 10;
 
 /// Answers requests out of an [`Api`]. Cheap to clone.
 #[derive(Debug)]
 pub struct Service<A> {
     api: Arc<A>,
     limits: RouteLimits,
+    encoders: Arc<Encoders>,
     ids: Arc<RequestIds>,
 }
 
 impl<A> Clone for Service<A> {
     fn clone(&self) -> Self {
-        Self { api: self.api.clone(), limits: self.limits, ids: self.ids.clone() }
+        Self {
+            api: self.api.clone(),
+            limits: self.limits,
+            encoders: self.encoders.clone(),
+            ids: self.ids.clone(),
+        }
     }
 }
 
 impl<A: Api> Service<A> {
     /// A service that answers from `api`.
-    pub fn new(api: Arc<A>, limits: RouteLimits) -> Self {
-        Self { api, limits, ids: Arc::new(RequestIds::new()) }
+    pub fn new(api: Arc<A>, limits: RouteLimits, encoders: Encoders) -> Self {
+        Self { api, limits, encoders: Arc::new(encoders), ids: Arc::new(RequestIds::new()) }
     }
 
     /// Answers one request of `peer`. Whatever happens, there is a response and a line in the log.
@@ -57,7 +69,7 @@ impl<A: Api> Service<A> {
         let mut log = RequestLog::new(id, peer, &request);
         let (parts, mut body) = request.into_parts();
         let drained = drain(&parts, &mut body).await;
-        let asked = Asked { method: &parts.method, headers: &parts.headers };
+        let asked = Asked { method: &parts.method, headers: &parts.headers, version: parts.version };
 
         let answered = match route::parse(&parts.method, &parts.uri, &self.limits) {
             Err(error) => Err(error.into()),
@@ -112,7 +124,8 @@ impl<A: Api> Service<A> {
             Route::Manifest { repository, reference } => self.manifest(asked, &repository, &reference).await,
             Route::Blob { repository, digest } => {
                 let blob = self.api.blob(&repository, &digest).await?;
-                answer::blob(asked, &digest, &blob, &format!("forge-registry-{id}"))
+                let encoder = self.encoder(asked, &blob).await;
+                answer::blob(asked, &digest, &blob, encoder, &format!("forge-registry-{id}"))
             }
             Route::Tags { repository, page } => {
                 let tags = self.api.tags(&repository).await?;
@@ -133,6 +146,14 @@ impl<A: Api> Service<A> {
             }
             Route::Referrers { artifact_type, .. } => answer::referrers(asked, artifact_type.as_deref()),
         }
+    }
+
+    /// What encodes a blob for this client, if that is worth it.
+    async fn encoder(&self, asked: Asked<'_>, blob: &Blob) -> Option<Encoder> {
+        let coding = asked.coding().filter(|_| self.encoders.are_enabled() && blob.len() >= ENCODED_FROM)?;
+        // Why a blob cannot be read is going to show when it is sent.
+        let plain = blob.is_compressed().await.is_ok_and(|compressed| !compressed);
+        plain.then(|| Encoder::new(coding, self.encoders.clone()))
     }
 
     async fn manifest(

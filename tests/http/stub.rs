@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use forge_registry::{
     blob::{Blob, Mapping},
+    encode::Encoders,
     http::{Api, Listener, ServerLimits, Service, route::RouteLimits, serve},
     oci::{Digest, Document, Reference, RepositoryName, Tag, media_type},
     registry::{ManifestAnswer, Patience, Readiness, RegistryError},
 };
-use std::{collections::HashMap, io::Write, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, fs::File, io::Write, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -32,9 +33,14 @@ impl Stub {
     pub fn new() -> Self {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"large").unwrap();
-        file.set_len(LARGE).unwrap();
+        Self::of(file, LARGE)
+    }
+
+    /// With a large blob that begins with what is in this file.
+    pub fn of(file: File, length: u64) -> Self {
+        file.set_len(length).unwrap();
         let mapping = Arc::new(Mapping::new(&file).unwrap());
-        Self { large: Blob::mapped(mapping, 0, LARGE).unwrap(), ready: true, asked: Arc::default() }
+        Self { large: Blob::mapped(mapping, 0, length).unwrap(), ready: true, asked: Arc::default() }
     }
 }
 
@@ -136,7 +142,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let service = Service::new(Arc::new(stub), RouteLimits::default());
+        let service = Service::new(Arc::new(stub), RouteLimits::default(), Encoders::new(2, 0));
         let shutdown = async move {
             let _ = stopped.await;
         };
@@ -248,12 +254,46 @@ impl Client {
     /// The next response; `None` if the connection ends before one begins. A body that is cut is short.
     pub async fn answer(&mut self, head: bool) -> Option<Answer> {
         let mut answer = self.head().await?;
+        if answer.header("transfer-encoding") == Some("chunked") {
+            answer.body = self.chunks().await;
+            return Some(answer);
+        }
         let bodiless = head || answer.status == 304;
         let length = if bodiless { 0 } else { answer.length().unwrap_or(0) as usize };
         while self.buffer.len() < length && self.fill().await {}
         let rest = self.buffer.split_off(length.min(self.buffer.len()));
         answer.body = std::mem::replace(&mut self.buffer, rest);
         Some(answer)
+    }
+
+    /// A chunked body (RFC 9112, section 7.1); it must not be cut.
+    async fn chunks(&mut self) -> Vec<u8> {
+        let (mut body, mut at) = (Vec::new(), 0);
+        loop {
+            let line = loop {
+                match self.buffer[at..].windows(2).position(|w| w == b"\r\n") {
+                    Some(end) => break at + end,
+                    None => assert!(self.fill().await, "cut"),
+                }
+            };
+            let size =
+                usize::from_str_radix(std::str::from_utf8(&self.buffer[at..line]).unwrap(), 16).unwrap();
+            let end = line + 2 + size;
+            while self.buffer.len() < end + 2 {
+                assert!(self.fill().await, "cut");
+            }
+            body.extend_from_slice(&self.buffer[line + 2..end]);
+            assert_eq!(&self.buffer[end..end + 2], b"\r\n");
+            at = end + 2;
+            if size == 0 {
+                self.buffer.drain(..at);
+                return body;
+            }
+            if at > 1 << 20 {
+                self.buffer.drain(..at);
+                at = 0;
+            }
+        }
     }
 
     /// Whether the server closes the connection without another byte.
