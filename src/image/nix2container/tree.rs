@@ -269,6 +269,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_path_is_in_place_unless_options_say_otherwise() {
+        let perms = vec![Perm { regex: ".*".into(), ..Default::default() }];
+        let options = vec![Options::default(), Options { perms, ..Default::default() }];
+        let paths = vec!["/nix/store/a".into(), "/nix/store/b".into()];
+        let tree = Tree { paths, options, max_memory: 0 };
+        assert_eq!(tree.in_place().collect::<Vec<_>>(), [Path::new("/nix/store/a")]);
+    }
+
+    #[test]
     fn names_are_cleaned_as_go_does() {
         for (name, expected) in [
             ("/", "/"),
