@@ -12,6 +12,9 @@ mod nixery;
 mod nixpkgs;
 mod popularity;
 mod reach;
+mod stability;
+#[cfg(test)]
+mod tests;
 
 pub use crate::nix::PathInfo;
 pub use graph::{Graph, GraphError, MAX_PATHS};
@@ -27,8 +30,10 @@ pub type Layer = Vec<usize>;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Strategy {
-    /// Nixery's: the dominator tree, and popularity.
+    /// Big paths alone, small ones with those that change as often.
     #[default]
+    Stability,
+    /// Nixery's: the dominator tree, and popularity.
     Nixery,
     /// nixpkgs' `dockerTools`: one layer for each of the paths that most ways lead to.
     Nixpkgs,
@@ -36,12 +41,13 @@ pub enum Strategy {
 
 impl Strategy {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Nixery, Self::Nixpkgs];
+    pub const ALL: [Self; 3] = [Self::Stability, Self::Nixery, Self::Nixpkgs];
 }
 
 impl fmt::Display for Strategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Stability => "stability",
             Self::Nixery => "nixery",
             Self::Nixpkgs => "nixpkgs",
         })
@@ -58,7 +64,7 @@ impl FromStr for Strategy {
 
 /// The name of no strategy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not one of the strategies nixery and nixpkgs")]
+#[error("must be stability, nixery or nixpkgs")]
 pub struct UnknownStrategy;
 
 /// Groups a closure into at most `max_layers` layers. Each path is in one of them, and none is empty.
@@ -74,6 +80,7 @@ pub fn group(
         return Vec::new();
     }
     let mut layers = match strategy {
+        Strategy::Stability => stability::group(graph, max_layers),
         Strategy::Nixery => nixery::group(graph, popularity, max_layers),
         Strategy::Nixpkgs => nixpkgs::group(graph, max_layers),
     };
