@@ -54,7 +54,7 @@ restart() {
 	restarting=$!
 	pull packages/hello-oci &
 	pulling=$!
-	while alive $restarting || [ $answered = 0 ]; do
+	while { alive $restarting || [ $answered = 0 ]; } && [ $refused -lt 10 ]; do
 		if fetch -o /dev/null "$registry/v2/"; then answered=$((answered + 1)); else refused=$((refused + 1)); fi
 	done
 	wait $restarting || echo "the restart failed"
