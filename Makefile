@@ -1,5 +1,5 @@
 # Each target installs what it needs on a Debian machine; see the scripts in dev/.
-.PHONY: help run smoke test lint conformance bench
+.PHONY: help run smoke test lint units boot conformance bench
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\): ## /make \1 - /p' $(MAKEFILE_LIST)
@@ -15,6 +15,12 @@ test: ## all tests, with Nix 2.34 and 2.26
 
 lint: ## formatting, lints, licences, documentation, scripts
 	@dev/lint
+
+units: ## the units and options that module.nix makes, and how confined they are
+	@dev/units
+
+boot: ## boot these units in a container, and pull, restart, reload and stop (as root)
+	@dev/boot
 
 conformance: ## the OCI Distribution conformance suite
 	@dev/conformance

@@ -102,7 +102,6 @@ let
     LimitCORE = 0;
     LockPersonality = true;
     MemoryDenyWriteExecute = true;
-    NoExecPaths = "/";
     NoNewPrivileges = true;
     PrivateDevices = true;
     PrivateIPC = true;
@@ -468,15 +467,38 @@ in
         ]
         ++ optional evaluates (dirOf evaluatorSocket)
         ++ optional (cfg.settings.CATALOG or null != null) (dirOf (toString cfg.settings.CATALOG));
+        # What of it would be writable besides the state, and the same tree a second time.
+        ReadOnlyPaths = [
+          "-+/tmp"
+          "-+/var/tmp"
+          "-+/dev/shm"
+          "-+/dev/mqueue"
+          "-+/run"
+        ];
+        InaccessiblePaths = [ "-+/run/forge-registry-root" ];
         # The binary and its libraries. That they are all in the store is all that is known here; what else is in it
-        # cannot be run either, since the registry denies itself execve.
-        ExecPaths = [ "/nix/store" ];
+        # cannot be run either, since the registry denies itself execve. With the + these are paths of its own root;
+        # each mount is named, since systemd 252 does not go down to them from there.
+        NoExecPaths = [
+          "+/"
+          "+/nix/var/nix/daemon-socket"
+          "+/var/lib/forge-registry"
+          "-+/tmp"
+          "-+/var/tmp"
+          "-+/dev/shm"
+          "-+/dev/hugepages"
+          "-+/run"
+        ];
+        ExecPaths = [ "+/nix/store" ];
 
         # Its listening sockets are systemd's, and have the host's network wherever the registry itself is. Nix-daemon
         # and the evaluator fetch what is to be fetched.
         PrivateNetwork = true;
         RestrictAddressFamilies = [ "AF_UNIX" ];
         IPAddressDeny = "any";
+
+        # With which it denies itself execve.
+        SystemCallFilter = confined.SystemCallFilter ++ [ "seccomp" ];
       };
     };
 
@@ -526,6 +548,7 @@ in
         TasksMax = 64;
         RuntimeMaxSec = cfg.evaluator.timeLimit;
         # Nix, and git, which it starts for some flakes.
+        NoExecPaths = "/";
         ExecPaths = [ "/nix/store" ];
         # To fetch flakes and what they fetch.
         RestrictAddressFamilies = [

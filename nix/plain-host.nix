@@ -16,11 +16,16 @@
         "-/lib64"
         "/etc/forge-registry" # the folder, so that a catalog in it can be replaced
       ];
+      NoExecPaths = [
+        "+/usr"
+        "+/nix/store"
+        "+/etc/forge-registry"
+      ];
       ExecPaths = lib.mkForce [
-        "/usr/local/bin/forge-registry"
-        "/usr/lib"
-        "/lib"
-        "-/lib64"
+        "+/usr/local/bin/forge-registry"
+        "+/usr/lib"
+        "+/lib"
+        "-+/lib64"
       ];
     };
     "forge-evaluator@" = {

@@ -1,0 +1,174 @@
+# shellcheck shell=bash
+# What dev/boot looks at once the container runs. Sourced by it.
+# shellcheck disable=SC2154 # enter, machine, work, leader are dev/boot's
+
+registry=http://127.0.0.1:6443
+passed=0 failed=0
+# check WHAT COMMAND…: the command succeeds.
+check() {
+	local what=$1
+	shift
+	if "$@" >"$work/output" 2>&1; then
+		passed=$((passed + 1))
+		echo "ok      $what"
+	else
+		failed=$((failed + 1))
+		echo "FAILED  $what"
+		sed 's/^/        /' "$work/output"
+	fi
+}
+fails() { ! "$@"; }
+same() { [ "$1" = "$2" ] || { echo "expected: $2"; echo "found:    $1"; false; }; }
+has() { [[ $1 == *"$2"* ]] || { echo "expected: $2"; echo "found:    $1"; false; }; }
+property() { enter systemctl show -P "$1" forge-registry.service; }
+log_of() { enter journalctl --no-pager --output cat --unit "$@"; }
+pull() { skopeo copy --quiet --src-tls-verify=false "docker://127.0.0.1:6443/$1:latest" "oci:$work/pulled:$1"; }
+fetch() { curl --silent --show-error --fail --max-time 60 "$@"; }
+evaluate() { socat -t 60 - "UNIX-CONNECT:/proc/$leader/root/run/forge-registry/evaluator.socket" <<<"$1"; }
+
+# --- the units
+
+verify() {
+	local said
+	said=$(enter bash -c 'cd /etc/systemd/system && systemd-analyze verify --man=no ./forge-*' 2>&1)
+	[ -z "$said" ] || { echo "$said" && false; }
+}
+check "systemd-analyze verify has nothing to say" verify
+
+# --- pulling
+
+check "the service is active once it serves" same "$(property ActiveState)/$(property SubState)" active/running
+check "an image is built and pulled from outside" pull packages/hello
+check "a second one, of 64 MiB" pull packages/large
+
+# --- restarting in the middle of a pull
+
+layer=$(fetch "$registry/v2/packages/large/manifests/latest" | grep -o '"layers":.*' | grep -o 'sha256:[0-9a-f]*' | head -n 1)
+restart() {
+	local download pulling restarting before refused=0 answered=0
+	before=$(property MainPID)
+	fetch --limit-rate 16M -o "$work/layer" "$registry/v2/packages/large/blobs/$layer" &
+	download=$!
+	sleep 1
+	enter systemctl restart forge-registry.service &
+	restarting=$!
+	pull packages/hello-oci &
+	pulling=$!
+	while { alive $restarting || [ $answered = 0 ]; } && [ $refused -lt 10 ]; do
+		if fetch -o /dev/null "$registry/v2/"; then answered=$((answered + 1)); else refused=$((refused + 1)); fi
+	done
+	wait $restarting || echo "the restart failed"
+	wait $pulling || echo "the pull failed"
+	wait $download || echo "the download failed"
+	echo "$answered requests answered, $refused refused"
+	[ $refused = 0 ] && [ "$(property MainPID)" != "$before" ] &&
+		same "sha256:$(sha256sum <"$work/layer" | cut -d ' ' -f 1)" "$layer" &&
+		[ -s "$work/pulled/index.json" ] && grep -q hello-oci "$work/pulled/index.json"
+}
+check "a restart refuses no connection, and what was being pulled arrives whole" restart
+
+# --- reloading
+
+reload() {
+	local before
+	before=$(property MainPID)
+	fails fetch "$registry/v2/shop/web/manifests/latest" || return 1
+	printf '{ "shop/web": { "drvPath": "%s" } }\n' \
+		"$(enter nix-instantiate-of packages.x86_64-linux.hello.image)" >"$machine/etc/forge-registry/new"
+	enter mv /etc/forge-registry/new /etc/forge-registry/catalog.json
+	enter systemctl reload forge-registry.service || return 1
+	same "$(property StatusText)" "reloaded: 1 images in the catalog" && same "$(property MainPID)" "$before" && pull shop/web
+}
+install -D -m 755 /dev/stdin "$machine/usr/local/bin/nix-instantiate-of" <<-'END'
+	#!/bin/sh
+	NIX_REMOTE=daemon exec /nix/var/nix/profiles/default/bin/nix --extra-experimental-features 'nix-command flakes' \
+		eval --impure --raw "path:/srv/flake#$1.drvPath"
+END
+check "a reload serves what is new in the catalog, by the same process" reload
+
+# --- the evaluator from within
+
+secrets() {
+	local file
+	for file in /etc/shadow /etc/credstore/forge-evaluator.access-tokens /var/lib/private/forge-registry/index.redb; do
+		has "$(evaluate "builtins.readFile $file")" "ermission denied" || return 1
+	done
+}
+check "evaluations cannot read /etc/shadow, root's credentials or the registry's state" secrets
+check "evaluations see no home directory" has "$(evaluate 'builtins.readDir /root')" "ermission denied"
+check "evaluations have the credential that is theirs" \
+	has "$(evaluate 'builtins.readFile (builtins.getEnv "NIX_USER_CONF_FILES")')" "secret.example=not-for-the-registry"
+check "only the registry may ask for evaluations" \
+	same "$(enter stat -c '%A %U:%G' /run/forge-registry/evaluator.socket)" "srw-rw---- root:forge-evaluator"
+
+# --- the registry from within
+
+status() { grep -P "^$1:\t" "/proc/$leader/root/proc/$(property MainPID)/status" | cut -f 2; }
+check "the registry has no capability" same "$(status CapEff) $(status CapBnd)" "0000000000000000 0000000000000000"
+check "the registry has no new privileges" same "$(status NoNewPrivs)" 1
+check "the registry denies itself execve, and nothing else is amiss" \
+	same "$(log_of forge-registry.service --priority warning)$(log_of forge-registry.service | grep -E ' (WARN|ERROR) ')" ""
+reaches() { enter timeout 5 systemd-run --quiet --wait --pipe -p IPAddressDeny="$1" timeout 2 bash -c 'echo >/dev/tcp/127.0.0.1/6443'; }
+address_deny() { fails reaches any && reaches 192.0.2.1 && has "$(property IPAddressDeny)" "0.0.0.0/0"; }
+check "this kernel enforces IPAddressDeny, and the registry is reached in spite of its own" address_deny
+
+stop() {
+	enter systemctl stop forge-registry.socket forge-registry.service || return 1
+	same "$(property ActiveState)/$(property Result)" inactive/success && fails fetch "$registry/v2/"
+}
+check "it stops, and then nothing listens" stop
+
+# The same unit, with a shell in place of the registry; what is not forbidden to it is not forbidden to the registry.
+mkdir "$machine/etc/systemd/system/forge-registry.service.d"
+cat >"$machine/etc/systemd/system/forge-registry.service.d/probe.conf" <<-'END'
+	[Service]
+	Type=oneshot
+	WatchdogSec=0
+	Restart=no
+	BindReadOnlyPaths=/usr/bin/busybox:/usr/local/bin/forge-registry
+	ExecStart=
+	ExecStart=@/usr/local/bin/forge-registry sh /etc/forge-registry/probe
+END
+cat >"$machine/etc/forge-registry/probe" <<-'END'
+	echo "probe: begins"
+	for program in /usr/bin/id /usr/bin/env /bin/bash "/lib64/ld-linux-x86-64.so.2 /usr/bin/id"; do
+		$program --version >/dev/null 2>&1 && echo "probe: runs $program"
+	done
+	cp /usr/local/bin/forge-registry /var/lib/forge-registry/copy && chmod 755 /var/lib/forge-registry/copy
+	/var/lib/forge-registry/copy true 2>/dev/null && echo "probe: runs what it wrote"
+	rm /var/lib/forge-registry/copy
+	find / -type d 2>/dev/null | while read -r folder; do
+		{ echo >"$folder/.probe"; } 2>/dev/null && rm "$folder/.probe" && echo "probe: writes in $folder"
+	done
+	for file in /etc/shadow /etc/passwd /etc/credstore /home /srv /run/credentials /var/cache /run/dbus /run/systemd/private /boot; do
+		[ -e "$file" ] && echo "probe: sees $file"
+	done
+	ls -d /proc/[0-9]* | grep -v "^/proc/$$\$" | while read -r process; do
+		[ "$(cut -d ' ' -f 4 "$process/stat" 2>/dev/null)" = $$ ] || [ ! -e "$process" ] || echo "probe: sees $process"
+	done
+	nc -w 1 127.0.0.1 6443 </dev/null 2>/dev/null && echo "probe: reaches the network"
+	[ "$(ls /nix/store | wc -l)" -gt 5 ] && cat /nix/store/*hello*/* >/dev/null 2>&1
+	[ -r /nix/store ] && echo "probe: reads the store"
+	[ -S /run/forge-registry/evaluator.socket ] && echo "probe: sees the evaluator's socket"
+	[ -S /nix/var/nix/daemon-socket/socket ] && echo "probe: sees nix-daemon's socket"
+	echo "probe: ends"
+END
+probe() {
+	enter systemctl daemon-reload
+	enter systemctl start forge-registry.service || return 1
+	log_of forge-registry.service | grep '^probe: ' | sort -u >"$work/probed"
+	diff - "$work/probed" <<-END
+		probe: begins
+		probe: ends
+		probe: reads the store
+		probe: sees nix-daemon's socket
+		probe: sees the evaluator's socket
+		probe: writes in /var/lib/forge-registry
+		probe: writes in /var/lib/forge-registry/blobs
+		probe: writes in /var/lib/forge-registry/gcroots
+		probe: writes in /var/lib/forge-registry/layers
+	END
+}
+check "within the unit nothing runs, and nothing is written but the state, or seen but the store and two sockets" probe
+
+echo "$passed passed, $failed failed"
