@@ -85,12 +85,15 @@ impl Registry {
     ) -> Result<Arc<Held>> {
         let (this, what, expected) = (self.clone(), what.to_vec(), expected.map(<[_]>::to_vec));
         let flight = self.building.join(what.clone(), || async move {
-            let progress = Arc::new(BuildProgress::default());
-            let step = Step::queue(Task::Building(progress.clone()));
             let there = match &expected {
                 Some(paths) => this.daemon.are_valid(paths).await?,
                 None => false,
             };
+            let progress = Arc::new(BuildProgress::default());
+            let step = Step::queue(match there {
+                true => Task::Reading(Arc::default()),
+                false => Task::Building(progress.clone()),
+            });
             // What is there already need not queue behind builds.
             let place = match there {
                 true => this.stored.enter().await.map_err(|_full| this.overloaded_readings())?,
@@ -106,7 +109,10 @@ impl Registry {
                 (_, result) => result,
             };
             let realised = realised.map_err(|error| RegistryError::build(&what, error))?;
-            step.finish();
+            // What is there already is going to be read by another step.
+            if !there {
+                step.finish();
+            }
             Ok(Arc::new(Held { paths: realised.paths.clone(), _temporary_roots: realised, _place: place }))
         });
         landed(flight).await

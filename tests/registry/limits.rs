@@ -143,7 +143,8 @@ fn beyond_the_images_that_may_wait_to_be_read_clients_are_sent_away() {
     let registry = Registry::start(&flake, &settings);
     // nix-daemon answers questions, and never realises anything: that begins with SetOptions.
     socket.silent_on("realising", 19);
-    for (name, part) in [("a", "still being built"), ("b", "still being built"), ("c", "1 images wait")] {
+    let states = [("a", "still being read"), ("b", "waits for its turn to be read"), ("c", "1 images wait")];
+    for (name, part) in states {
         let message = registry.manifest(name, "latest").is_error(429, "TOOMANYREQUESTS");
         assert!(message.contains(part), "{name}: {message}");
     }
