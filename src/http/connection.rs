@@ -35,6 +35,8 @@ use tokio::{
 
 /// How long a client has to take leave of a connection that is being closed.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How many times more headers HTTP/2 takes in than are allowed, so that they can be refused with a reason.
+const HEADER_LEEWAY: u32 = 4;
 
 /// How far a server is on its way to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +76,9 @@ impl<A: Api> Shared<A> {
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.max_streams)
-            .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+            .max_header_list_size(
+                u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX).saturating_mul(HEADER_LEEWAY),
+            )
             .keep_alive_interval(limits.ping_interval)
             .keep_alive_timeout(limits.ping_timeout);
         Self { service, limits, make_room: Notify::new(), builder }
@@ -118,8 +122,9 @@ impl<A: Api> Shared<A> {
             let http2 = request.version() == Version::HTTP_2;
             let mut flight = Flight::begin(activity.clone(), http2);
             let (service, peer) = (self.service.clone(), peer.clone());
+            let refusal = Failure::oversized(&request, &self.limits);
             async move {
-                let response = service.call(request, peer).await;
+                let response = service.call(request, peer, refusal).await;
                 flight.answered();
                 Ok::<_, Infallible>(response.map(|body| Tracked { body, flight }))
             }

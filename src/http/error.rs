@@ -15,7 +15,7 @@ use crate::{
     oci::{ErrorBody, ErrorCode, ErrorEntry},
     registry::{Readiness, RegistryError},
 };
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use serde_json::{Map, Value, json};
 use std::{fmt::Display, time::Duration};
 
@@ -94,6 +94,21 @@ impl Failure {
             _ => (ErrorCode::Unknown, String::new()),
         };
         Self::new(status, code, format!("the request cannot be read: {reason}{limits}"))
+    }
+
+    /// 431 for a request of HTTP/2 with more headers than are allowed; with many more, the connection answers by itself.
+    pub fn oversized<B>(request: &Request<B>, limits: &ServerLimits) -> Option<Self> {
+        // Counted as in RFC 9113, section 6.5.2, without the pseudo-header fields' names.
+        let uri = request.uri();
+        let line =
+            [uri.scheme_str(), uri.authority().map(|a| a.as_str()), uri.path_and_query().map(|p| p.as_str())];
+        let line: usize = line.into_iter().flatten().map(str::len).sum();
+        let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+        let fits = line + fields.sum::<usize>() <= limits.max_header_bytes
+            && request.headers().len() <= limits.max_headers;
+        (request.version() == Version::HTTP_2 && !fits).then(|| {
+            Self::unreadable(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "its headers are too large", limits)
+        })
     }
 
     /// 503 for `/readyz`, if a part does not answer.

@@ -60,8 +60,14 @@ impl<A: Api> Service<A> {
         Self { api, limits, encoders: Arc::new(encoders), ids: Arc::new(RequestIds::new()) }
     }
 
-    /// Answers one request of `peer`. Whatever happens, there is a response and a line in the log.
-    pub async fn call<B>(&self, request: Request<B>, peer: Peer) -> Response<LoggedBody>
+    /// Answers one request of `peer`, with `refusal` if it is not to be looked at. Whatever happens, there is a response
+    /// and a line in the log.
+    pub async fn call<B>(
+        &self,
+        request: Request<B>,
+        peer: Peer,
+        refusal: Option<Failure>,
+    ) -> Response<LoggedBody>
     where
         B: http_body::Body + Unpin,
     {
@@ -71,8 +77,12 @@ impl<A: Api> Service<A> {
         let drained = drain(&parts, &mut body).await;
         let asked = Asked { method: &parts.method, headers: &parts.headers, version: parts.version };
 
-        let answered = match route::parse(&parts.method, &parts.uri, &self.limits) {
-            Err(error) => Err(error.into()),
+        let route = match refusal {
+            Some(failure) => Err(failure),
+            None => route::parse(&parts.method, &parts.uri, &self.limits).map_err(Failure::from),
+        };
+        let answered = match route {
+            Err(failure) => Err(failure),
             Ok(route) => {
                 log.route(&route);
                 // A bug must not take the connection with it, nor the other streams of an HTTP/2 one.

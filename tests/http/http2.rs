@@ -63,13 +63,34 @@ async fn a_bug_in_one_stream_leaves_the_others_alone() {
     assert_eq!((slow.status().as_u16(), buggy.status().as_u16()), (200, 500));
 }
 
+#[tokio::test]
+async fn headers_that_are_too_large_are_refused_in_so_many_words() {
+    let limits = ServerLimits { max_header_bytes: 8192, max_headers: 20, ..ServerLimits::default() };
+    let server = Server::start(limits).await;
+    let (sender, _connection) = connect(&server).await;
+    let large = Request::get("http://registry.test/v2/").header("x", "a".repeat(9000));
+    let many = (0..21).fold(Request::get("http://registry.test/v2/"), |r, n| r.header("x", n));
+    for request in [large, many] {
+        let request = request.body(()).unwrap();
+        let (response, _) = sender.clone().ready().await.unwrap().send_request(request, true).unwrap();
+        let mut response = tokio::time::timeout(PATIENCE, response).await.expect("an answer").unwrap();
+        let body = read(response.body_mut()).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(response.status().as_u16(), 431);
+        assert_eq!(body["errors"][0]["code"], "SIZE_INVALID");
+        let message = body["errors"][0]["message"].as_str().unwrap();
+        assert!(message.contains("MAX_HEADER_BYTES is 8192, MAX_HEADERS is 20"), "{message}");
+    }
+    assert_eq!(ask(&sender, "GET", "/v2/").await.status().as_u16(), 200);
+}
+
 /// Nothing of such a request reaches the registry, and frames leave no room for a reason.
 #[tokio::test]
 async fn a_request_that_cannot_be_read_is_refused_without_a_body() {
     let limits = ServerLimits { max_header_bytes: 8192, ..ServerLimits::default() };
     let server = Server::start(limits).await;
     let (sender, _connection) = connect(&server).await;
-    let request = Request::get("http://registry.test/v2/").header("x", "a".repeat(9000)).body(()).unwrap();
+    let request = Request::get("http://registry.test/v2/").header("x", "a".repeat(40_000)).body(()).unwrap();
     let (response, _) = sender.clone().ready().await.unwrap().send_request(request, true).unwrap();
     let mut response = tokio::time::timeout(PATIENCE, response).await.expect("an answer").unwrap();
     assert_eq!((response.status().as_u16(), read(response.body_mut()).await.unwrap().len()), (431, 0));
