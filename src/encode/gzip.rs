@@ -1,7 +1,7 @@
 //! One gzip member of independent chunks (RFC 1951, RFC 1952): each ends at a byte, and refers to none before it. Some
 //! clients take only the first of several members for the content, so there is one.
 
-use flate2::{Compress, Compression, Crc, FlushCompress, Status};
+use flate2::{Compress, Compression, FlushCompress, Status};
 use std::ops::Range;
 
 /// Deflate, no flags, no time, no hint, unknown system.
@@ -52,11 +52,11 @@ pub(super) fn stored(length: usize) -> impl Iterator<Item = ([u8; 5], Range<usiz
     })
 }
 
-/// The end: an empty last block, checksum and length of what was encoded.
-pub(super) fn trailer(crc: &Crc) -> [u8; 10] {
+/// The end: an empty last block, checksum and length, modulo 2³², of what was encoded.
+pub(super) fn trailer(crc: u32, length: u32) -> [u8; 10] {
     let mut trailer = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    trailer[2..6].copy_from_slice(&crc.sum().to_le_bytes());
-    trailer[6..].copy_from_slice(&crc.amount().to_le_bytes());
+    trailer[2..6].copy_from_slice(&crc.to_le_bytes());
+    trailer[6..].copy_from_slice(&length.to_le_bytes());
     trailer
 }
 
