@@ -15,6 +15,10 @@ const SAVED: f64 = 4.0;
 const HOPE: f64 = 0.98;
 /// The highest level for the first chunk; each further chunk may go one higher.
 const FIRST: usize = 2;
+/// What gets smaller by less than this part of itself is not worth the client's time to decode it.
+const WORTH: usize = 16;
+/// The most chunks that are stored untried after one that was not worth it.
+const PAUSE: u32 = 7;
 
 /// Chooses levels such that encoding keeps up with the client, or is at least as fast as a given rate.
 ///
@@ -32,6 +36,8 @@ pub(super) struct Pace {
     account: f64,
     /// The highest level for the next chunk.
     up_to: usize,
+    /// How many chunks are to be stored after the next that is not worth compressing, and how many are left now.
+    pause: (u32, u32),
 }
 
 impl Pace {
@@ -44,6 +50,7 @@ impl Pace {
             costs: costs.map(|cost| cost / 1e9),
             account: GRACE,
             up_to: FIRST,
+            pause: (1, 0),
         }
     }
 
@@ -51,14 +58,23 @@ impl Pace {
     pub(super) fn level(&mut self, bytes: usize) -> usize {
         let earned = bytes as f64 * self.least.max(self.client);
         self.account = (self.account + earned).min(SAVED * earned + GRACE);
+        if self.pause.1 > 0 {
+            self.pause.1 -= 1;
+            return 0;
+        }
         let paid = |level: &usize| self.costs[*level] * bytes as f64 <= self.account;
         let level = (1..=self.up_to).rev().find(paid).unwrap_or(0);
         self.up_to = (level + 1).min(LEVELS - 1);
         level
     }
 
-    /// How long a chunk took at a level.
-    pub(super) fn spent(&mut self, level: usize, bytes: usize, time: Duration) {
+    /// How long a chunk took at a level, and by how many bytes it got smaller.
+    pub(super) fn spent(&mut self, level: usize, bytes: usize, time: Duration, gain: usize) {
+        if level > 0 && gain >= bytes / WORTH {
+            self.pause = (1, 0);
+        } else if level > 0 {
+            self.pause = ((2 * self.pause.0 + 1).min(PAUSE), self.pause.0);
+        }
         let time = time.as_secs_f64();
         self.account -= time;
         let (measured, expected) = (time / bytes.max(1) as f64, self.costs[level]);
@@ -93,7 +109,7 @@ mod tests {
         for _ in 0..1000 {
             let level = pace.level(CHUNK);
             let seconds = |cost: f64| CHUNK as f64 * cost / 1e9;
-            pace.spent(level, CHUNK, Duration::from_secs_f64(seconds(costs[level])));
+            pace.spent(level, CHUNK, Duration::from_secs_f64(seconds(costs[level])), CHUNK);
             pace.taken(CHUNK, Duration::from_secs_f64(seconds(client)));
             busy += seconds(costs[level]);
             levels.push(level);
@@ -116,6 +132,27 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_compressed_is_tried_less_and_less() {
+        let mut pace = Pace::new(0, GUESSES);
+        let levels: Vec<usize> = (0..80)
+            .map(|_| {
+                let level = pace.level(CHUNK);
+                pace.spent(level, CHUNK, Duration::from_millis(1), 0);
+                level
+            })
+            .collect();
+        assert_eq!(levels.iter().filter(|level| **level > 0).count(), 12, "{levels:?}");
+        // Of what can be, all of it.
+        let mut tried = 0;
+        for _ in 0..100 {
+            let level = pace.level(CHUNK);
+            tried += usize::from(level > 0);
+            pace.spent(level, CHUNK, Duration::from_millis(1), CHUNK / 2);
+        }
+        assert!(tried >= 100 - PAUSE as usize, "{tried}");
+    }
+
+    #[test]
     fn between_two_levels_chunks_alternate() {
         // Level 1 reaches 0.67 GB/s, storing 5.
         let (levels, _) = simulate(1_000_000_000, GUESSES, 0.0);
@@ -128,12 +165,12 @@ mod tests {
         let mut pace = Pace::new(100 << 20, GUESSES);
         for _ in 0..100 {
             let level = pace.level(CHUNK);
-            pace.spent(level, CHUNK, Duration::from_millis(if level > 0 { 100 } else { 1 }));
+            pace.spent(level, CHUNK, Duration::from_millis(if level > 0 { 100 } else { 1 }), CHUNK);
         }
         let mut used = Vec::new();
         for _ in 0..500 {
             let level = pace.level(CHUNK);
-            pace.spent(level, CHUNK, Duration::from_millis(1));
+            pace.spent(level, CHUNK, Duration::from_millis(1), CHUNK);
             used.push(level);
         }
         assert!(used.ends_with(&[LEVELS - 1; 100]), "{used:?}");

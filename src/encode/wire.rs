@@ -8,7 +8,6 @@ use super::{
 };
 use ::zstd::bulk::Compressor;
 use bytes::Bytes;
-use flate2::Crc;
 use std::{
     io,
     ops::Range,
@@ -84,7 +83,9 @@ pub struct Encoder {
     coding: Coding,
     encoders: Arc<Encoders>,
     pace: Pace,
-    crc: Crc,
+    /// Not zlib-rs's own, which has no hardware to help it here.
+    crc: crc32fast::Hasher,
+    length: u32,
     begun: bool,
 }
 
@@ -96,7 +97,7 @@ impl Encoder {
             Coding::Zstd => ZSTD_COSTS,
         };
         let pace = Pace::new(encoders.min_rate, costs);
-        Self { coding, encoders, pace, crc: Crc::new(), begun: false }
+        Self { coding, encoders, pace, crc: crc32fast::Hasher::new(), length: 0, begun: false }
     }
 
     /// What it makes.
@@ -122,15 +123,18 @@ impl Encoder {
                 pieces.push(Bytes::from_static(&gzip::HEADER));
             }
             self.crc.update(&chunk);
+            self.length = self.length.wrapping_add(chunk.len() as u32);
         }
         match self.encoders.take() {
             Some(mut working) => {
                 let level = self.pace.level(chunk.len());
-                match working.workspace.compress(self.coding, level, &chunk)? {
+                let compressed = working.workspace.compress(self.coding, level, &chunk)?;
+                let gain = compressed.as_ref().map_or(0, |bytes| chunk.len() - bytes.len());
+                match compressed {
                     Some(bytes) => pieces.push(bytes),
                     None => self.store(&chunk, &mut pieces)?,
                 }
-                self.pace.spent(level, chunk.len(), start.elapsed());
+                self.pace.spent(level, chunk.len(), start.elapsed(), gain);
             }
             None => self.store(&chunk, &mut pieces)?,
         }
@@ -153,9 +157,10 @@ impl Encoder {
 
     /// What follows the last chunk.
     pub fn end(self) -> Bytes {
+        let trailer = gzip::trailer(self.crc.finalize(), self.length);
         match (self.coding, self.begun) {
-            (Coding::Gzip, true) => Bytes::copy_from_slice(&gzip::trailer(&self.crc)),
-            (Coding::Gzip, false) => [&gzip::HEADER[..], &gzip::trailer(&self.crc)].concat().into(),
+            (Coding::Gzip, true) => Bytes::copy_from_slice(&trailer),
+            (Coding::Gzip, false) => [&gzip::HEADER[..], &trailer].concat().into(),
             (Coding::Zstd, true) => Bytes::new(),
             // Nothing at all would be no frame.
             (Coding::Zstd, false) => zstd::stored(0).flat_map(|(before, _)| before).collect(),
@@ -227,7 +232,7 @@ mod tests {
             assert!(patient.len() < length / 50);
             // Nobody is that fast, so after the grace everything is stored.
             let mut hurried = Encoder::new(coding, Arc::new(Encoders::new(1, u64::MAX)));
-            hurried.pace.spent(0, 1, Duration::from_secs(1));
+            hurried.pace.spent(0, 1, Duration::from_secs(1), 0);
             let hurried = encode(hurried, &chunks);
             assert!(hurried.len() > length && hurried.len() < length + length / 1000);
             assert!(
