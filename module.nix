@@ -65,10 +65,9 @@ let
     LAYERS_MAX_BYTES = cfg.cache.entryLists;
     EVALUATOR_SOCKET = if evaluates then evaluatorSocket else null;
     EVALUATION_TIMEOUT = if evaluates then cfg.evaluator.timeLimit else null;
-    ACCEPT_FLAKE_CONFIG = if evaluates && cfg.evaluator.acceptFlakeConfig then true else null;
+    ACCEPT_FLAKE_CONFIG = if evaluates && cfg.evaluator.acceptFlakeConfig then 1 else null;
   };
-  text = value: if value == true then "true" else if value == false then "false" else toString value;
-  environment = mapAttrs (_: text) (fromOptions // filterAttrs (_: value: value != null) cfg.settings);
+  environment = mapAttrs (_: value: if builtins.isBool value then toString (if value then 1 else 0) else toString value) (fromOptions // filterAttrs (_: value: value != null) cfg.settings);
 
   # Only the derivations are in the system, none of their outputs: nix-daemon builds an image when it is pulled.
   catalog = pkgs.writeText "forge-registry-catalog.json" (
@@ -285,10 +284,10 @@ in
         type = types.bool;
         default = false;
         description = ''
-          Whether nix-daemon is to use the substituters and public keys that the flake's own `nixConfig` names, for
-          builds of that flake's images. Who can change the flake then decides whose binaries this host trusts. As
-          nix-daemon takes these from trusted users only, the registry's user becomes one
-          (`nix.settings.extra-trusted-users`), and with that nearly as powerful as root.
+          Whether the registry's builds may use the substituters and public keys that the flake's own `nixConfig` names,
+          beside those of this host. Who can change the flake then decides whose binaries this host takes. As nix-daemon
+          takes these from trusted users only, the registry's user becomes one (`nix.settings.extra-trusted-users`), and
+          with that nearly as powerful as root. Revisions that clients ask for by tag have no say in it.
         '';
       };
 

@@ -2,6 +2,7 @@
 #
 #   flake    flake reference
 #   systems  systems to look in, the preferred first
+#   caches   whether to tell the binary caches of the flake's nixConfig, which getFlake leaves out
 #   query    { list = { only; plain; }; }         what can be pulled: of all packages and applications, or only of these
 #                                                 names; `plain`: with packages that are images of no kind
 #            { names = true; }                    the names of all packages and applications; no value is looked at
@@ -11,9 +12,17 @@
 #
 # Each path is looked up as `nix build` does: below packages.<system>, legacyPackages.<system>, and as it is. Its
 # elements may contain dots: each is first tried descending at every dot, then with dots as part of a name.
-{ flake, systems, query }:
+{ flake, systems, caches, query }:
 let
   outputs = builtins.getFlake flake;
+
+  nixConfig =
+    let
+      config = (import (outputs.outPath + "/flake.nix")).nixConfig or { };
+      words = value: if builtins.isList value then value else builtins.filter builtins.isString (builtins.split " +" value);
+      both = name: words (config.${name} or [ ]) ++ words (config."extra-${name}" or [ ]);
+    in
+    { substituters = both "substituters"; publicKeys = both "trusted-public-keys"; };
 
   roots =
     builtins.concatMap (system: [
@@ -182,6 +191,7 @@ in
 {
   forgeRegistry = {
     revision = outputs.rev or outputs.dirtyRev or null;
+    caches = if caches then nixConfig else null;
   } // (if query ? list then { listed = { inherit (listed) broken packages applications; }; }
   else if query ? names then { names = listed.every; }
   else if query ? look then builtins.seq (builtins.head (descend false outputs query.look)) { names = [ ]; }

@@ -1,9 +1,8 @@
 //! `forge-registry build NAME`: what a pull would do, without the pull.
 
 use super::{
-    Terminal, daemon,
+    Terminal, foundations,
     progress::Progress,
-    resolver,
     terminal::{print, unread},
 };
 use forge_registry::{
@@ -56,7 +55,8 @@ async fn try_build(
     // Nobody waits on the other end of a connection.
     config.registry.pull_wait_once = Duration::from_secs(365 * 86_400);
     let open = |config: &Config, dir: &Path| -> Result<_, Box<dyn std::error::Error>> {
-        Ok(Registry::open(dir, config.registry.clone(), daemon(config), resolver(config)?)?)
+        let (daemon, resolver) = foundations(config)?;
+        Ok(Registry::open(dir, config.registry.clone(), daemon, resolver)?)
     };
     // A running registry holds its state, and one that runs as somebody else could not use what is written there as
     // this user. What is built here is found by it in the Nix store all the same.

@@ -17,7 +17,7 @@ pub use terminal::Terminal;
 
 use forge_registry::{
     config::Config,
-    nix::{BuildSettings, Evaluator, NixDaemon, StoreDir},
+    nix::{BuildSettings, Caches, Evaluator, NixDaemon, StoreDir},
     resolve::{Catalog, CatalogError, Flake, Resolver},
 };
 
@@ -36,7 +36,14 @@ fn flake(config: &Config) -> Option<Flake> {
     Some(Flake::new(reference, config.systems.clone(), evaluator, store(config), config.implicit_images))
 }
 
-fn resolver(config: &Config) -> Result<Resolver, CatalogError> {
+/// What the registry stands on: nix-daemon, and what names mean.
+fn foundations(config: &Config) -> Result<(NixDaemon, Resolver), CatalogError> {
     let catalog = config.catalog.as_ref().map(|path| Catalog::open(path, store(config))).transpose()?;
-    Ok(Resolver::new(catalog, flake(config)))
+    let (mut daemon, mut flake) = (daemon(config), flake(config));
+    if config.accept_flake_config {
+        let caches = Caches::default();
+        daemon = daemon.with_caches(caches.clone());
+        flake = flake.map(|flake| flake.with_caches(caches));
+    }
+    Ok((daemon, Resolver::new(catalog, flake)))
 }

@@ -1,9 +1,9 @@
 //! `forge-registry serve`.
 
 use super::{
-    daemon,
+    foundations,
     manager::{Signals, until_stopped},
-    open_files, resolver,
+    open_files,
     sockets::{Inherited, listeners},
 };
 use forge_registry::{
@@ -27,8 +27,8 @@ pub async fn serve(config: Config, inherited: Vec<Inherited>) -> ExitCode {
 
 async fn try_serve(mut config: Config, inherited: Vec<Inherited>) -> Result<(), Box<dyn std::error::Error>> {
     let signals = Signals::catch()?;
-    let registry =
-        Registry::open(&config.state_dir, config.registry.clone(), daemon(&config), resolver(&config)?)?;
+    let (daemon, resolver) = foundations(&config)?;
+    let registry = Registry::open(&config.state_dir, config.registry.clone(), daemon, resolver)?;
     let listeners = listeners(&config, inherited).await?;
     config.server.max_connections = open_files::connections(config.server.max_connections);
     let maintenance = tokio::spawn(registry.clone().maintain());

@@ -35,6 +35,8 @@ pub struct Config {
     pub nix_daemon_socket: PathBuf,
     /// `EVALUATOR_SOCKET`
     pub evaluator_socket: PathBuf,
+    /// `ACCEPT_FLAKE_CONFIG`
+    pub accept_flake_config: bool,
     /// `NIX_STORE_DIR`
     pub nix_store_dir: PathBuf,
     /// `NIX_BUILD_TIMEOUT`
@@ -212,6 +214,7 @@ impl Config {
             state_dir: parse("STATE_DIR", raw.state_dir, path)?,
             nix_daemon_socket: parse("NIX_DAEMON_SOCKET", raw.nix_daemon_socket, path)?,
             evaluator_socket: parse("EVALUATOR_SOCKET", raw.evaluator_socket, path)?,
+            accept_flake_config: parse("ACCEPT_FLAKE_CONFIG", raw.accept_flake_config, switch)?,
             nix_store_dir: parse("NIX_STORE_DIR", raw.nix_store_dir, path)?,
             nix_build_timeout: parse("NIX_BUILD_TIMEOUT", raw.nix_build_timeout, positive)?,
             nix_daemon_timeout: parse("NIX_DAEMON_TIMEOUT", raw.nix_daemon_timeout, positive)?,

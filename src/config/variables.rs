@@ -61,6 +61,8 @@ settings! {
         aliases "NIX_DAEMON_SOCKET_PATH";
     evaluator_socket "EVALUATOR_SOCKET" = "/run/forge-registry/evaluator.socket",
         "The evaluator's socket; used only with FLAKE.";
+    accept_flake_config "ACCEPT_FLAKE_CONFIG" = "0",
+        "Whether builds use the binary caches that the flake's nixConfig names (1); nix-daemon must trust the registry's user.";
     nix_store_dir "NIX_STORE_DIR" = "/nix/store",
         "The Nix store.";
 

@@ -1,6 +1,6 @@
 //! nix-daemon: connections to its Unix socket (the worker protocol), and what can go wrong with them.
 
-use super::{StoreDir, StorePath, calls::Calls, clean_message, greeting::Greeted};
+use super::{Caches, StoreDir, StorePath, calls::Calls, clean_message, greeting::Greeted};
 use nix_daemon::nix::DaemonStore;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -36,6 +36,7 @@ pub struct NixDaemon {
     socket: PathBuf,
     store: StoreDir,
     pub(super) build: BuildSettings,
+    pub(super) caches: Caches,
     pub(super) answer_timeout: Duration,
     pub(super) calls: Calls,
     /// What nix-daemon said that it is, when it was last connected to.
@@ -85,8 +86,13 @@ impl Buildable {
 impl NixDaemon {
     /// A client of the daemon at `socket`; connects when first needed. `answer_timeout` bounds every call but builds.
     pub fn new(socket: &Path, store: StoreDir, build: BuildSettings, answer_timeout: Duration) -> Self {
-        let (calls, version) = (Calls::default(), Mutex::default());
-        Self { socket: socket.into(), store, build, answer_timeout, calls, version }
+        let (caches, calls, version) = (Caches::default(), Calls::default(), Mutex::default());
+        Self { socket: socket.into(), store, build, caches, answer_timeout, calls, version }
+    }
+
+    /// Has builds use `caches` as well. nix-daemon must trust the registry's user.
+    pub fn with_caches(self, caches: Caches) -> Self {
+        Self { caches, ..self }
     }
 
     /// The store folder.

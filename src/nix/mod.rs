@@ -2,6 +2,7 @@
 
 mod build_log;
 mod build_progress;
+mod caches;
 mod calls;
 mod daemon;
 mod evaluator;
@@ -14,6 +15,7 @@ mod store_path;
 
 pub use build_log::{BuildLog, clean_message, strip_ansi};
 pub use build_progress::{BuildProgress, BuildStatus};
+pub use caches::{Caches, FlakeCaches};
 pub use daemon::{BuildSettings, Buildable, DaemonError, NixDaemon};
 pub use evaluator::{Evaluator, EvaluatorError};
 pub use gc_roots::{GcRootError, GcRoots};

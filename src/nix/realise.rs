@@ -3,7 +3,9 @@
 use super::{
     BuildLog, BuildProgress, Buildable, DaemonError, NixDaemon, StorePath, clean_message, daemon::Connection,
 };
-use nix_daemon::{BuildMode, BuildResult, BuildResultStatus, ClientSettings, Progress, Store, Verbosity};
+use nix_daemon::{
+    BuildMode, BuildResult, BuildResultStatus, ClientSettings, Progress, Stderr, Store, Verbosity,
+};
 use std::{collections::HashMap, time::Duration};
 
 /// How much later than nix-daemon the registry gives up on a derivation, so that nix-daemon's own word comes first.
@@ -53,13 +55,15 @@ impl NixDaemon {
         progress: &BuildProgress,
     ) -> Result<Realised, BuildError> {
         let mut connection = self.connect().await?;
+        let mut overrides = self.caches.settings();
+        overrides.insert("timeout".to_owned(), self.build.timeout.as_secs().to_string());
         let options = ClientSettings {
             verbosity: Verbosity::Info,
             max_build_jobs: self.build.max_jobs,
-            overrides: HashMap::from([("timeout".to_owned(), self.build.timeout.as_secs().to_string())]),
+            overrides,
             ..ClientSettings::default()
         };
-        self.bounded(connection.set_options(options).result()).await?;
+        self.bounded(set_options(&mut connection, options)).await?;
         self.build_outputs(&mut connection, what, progress).await?;
         let mut paths = Vec::with_capacity(what.len());
         for buildable in what {
@@ -205,6 +209,17 @@ impl NixDaemon {
             Stopped::Daemon(error) => BuildError::Daemon(error),
         }
     }
+}
+
+/// Settings that nix-daemon refuses are worth a line in the log: it says so, and builds without them.
+async fn set_options(connection: &mut Connection, options: ClientSettings) -> Result<(), nix_daemon::Error> {
+    let mut call = connection.set_options(options);
+    while let Some(message) = call.next().await? {
+        if let Stderr::Next(text) = message {
+            tracing::warn!("nix-daemon: {}", clean_message(&text));
+        }
+    }
+    call.result().await
 }
 
 enum Stopped {

@@ -3,7 +3,7 @@
 use super::{ImageName, Resolution, ResolveError, flake_ref, near, package::Packaged};
 use crate::{
     image::Selection,
-    nix::{Buildable, Evaluator, EvaluatorError, StoreDir, Wanted, hide_secrets},
+    nix::{Buildable, Caches, Evaluator, EvaluatorError, FlakeCaches, StoreDir, Wanted, hide_secrets},
     oci::{RepositoryName, Tag},
 };
 use serde::{Deserialize, Serialize};
@@ -25,12 +25,16 @@ pub struct Flake {
     store: StoreDir,
     /// Whether packages are made into images.
     implicit: bool,
+    /// Where to put the binary caches that it names, if they are to be used.
+    caches: Option<Caches>,
 }
 
 #[derive(Serialize)]
 struct Argument<'a> {
     flake: &'a str,
     systems: &'a [String],
+    /// Whether the flake's binary caches are asked for.
+    caches: bool,
     query: Query<'a>,
 }
 
@@ -57,6 +61,7 @@ enum Query<'a> {
 #[serde(rename_all = "camelCase")]
 struct Answer {
     revision: Option<String>,
+    caches: Option<FlakeCaches>,
     #[serde(flatten)]
     outcome: Outcome,
 }
@@ -121,7 +126,12 @@ impl Flake {
         store: StoreDir,
         implicit: bool,
     ) -> Self {
-        Self { shown: hide_secrets(&reference), reference, systems, evaluator, store, implicit }
+        Self { shown: hide_secrets(&reference), reference, systems, evaluator, store, implicit, caches: None }
+    }
+
+    /// Has the binary caches that the flake names put into `caches`, whenever it is evaluated.
+    pub fn with_caches(self, caches: Caches) -> Self {
+        Self { caches: Some(caches), ..self }
     }
 
     /// The reference as people may see it, without passwords and tokens.
@@ -316,7 +326,14 @@ impl Flake {
     }
 
     async fn ask(&self, flake: &str, query: Query<'_>) -> Result<Answer, EvaluatorError> {
-        self.evaluator.call(FUNCTION, &Argument { flake, systems: &self.systems, query }).await
+        // A revision that a client chose has no say in whom this host trusts.
+        let caches = self.caches.as_ref().filter(|_| flake == self.reference);
+        let argument = Argument { flake, systems: &self.systems, caches: caches.is_some(), query };
+        let mut answer: Answer = self.evaluator.call(FUNCTION, &argument).await?;
+        if let (Some(caches), Some(named)) = (caches, answer.caches.take()) {
+            caches.set(named);
+        }
+        Ok(answer)
     }
 
     fn unexpected(&self) -> ResolveError {

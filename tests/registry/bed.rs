@@ -3,8 +3,9 @@
 use crate::support::{Flake, Registry, testbed};
 use std::{
     collections::BTreeMap,
+    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 use tempfile::TempDir;
 
@@ -67,6 +68,19 @@ impl Bed {
         let output = Command::new(program).args(arguments).output().unwrap();
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The public half of a key of binary caches.
+    pub fn public_key(&self, secret: &str) -> String {
+        let program = Path::new(&self.environment["TESTBED_NIX"]).join("nix");
+        let mut child = Command::new(program)
+            .args(["key", "convert-secret-to-public"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(secret.as_bytes()).unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap().trim().to_owned()
     }
 
     /// Deletes everything from the store that is not rooted.

@@ -13,6 +13,7 @@ mod commands;
 mod conforming;
 mod disk_full;
 mod faults;
+mod flake_config;
 mod flakes;
 mod freshness;
 mod limits;
