@@ -299,7 +299,7 @@ fn between<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, Bad>
 }
 
 fn strategy(text: &str) -> Result<Strategy, Bad> {
-    text.parse().map_err(|_| Bad("nixery or nixpkgs"))
+    text.parse().map_err(|_| Bad("stability, nixery or nixpkgs"))
 }
 
 fn switch(text: &str) -> Result<bool, Bad> {

@@ -117,8 +117,8 @@ settings! {
         "Whether packages/<attribute> makes an image of a package that has none (1), or is not found (0).";
     max_layers "MAX_LAYERS" = "94",
         "Layers of an image that is made of a package, from 2 to 125; the last one has links only.";
-    layer_strategy "LAYER_STRATEGY" = "nixery",
-        "Which store paths of such an image go into which layer: nixery or nixpkgs.";
+    layer_strategy "LAYER_STRATEGY" = "stability",
+        "Which store paths of such an image go into which layer: stability, nixery or nixpkgs.";
     popularity "POPULARITY" = "",
         "A JSON file of package names with versions and how often each is used, for LAYER_STRATEGY; read at the start.";
     max_closure_paths "MAX_CLOSURE_PATHS" = "20000",

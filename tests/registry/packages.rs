@@ -7,8 +7,6 @@ use crate::{
 use serde_json::{Value, json};
 use std::fs;
 
-/// One layer for each store path.
-const APART: (&str, &str) = ("LAYER_STRATEGY", "nixpkgs");
 const PACKAGES: [&str; 6] = ["greet", "count-words", "configured", "outputs", "fetch", "no-image"];
 
 fn config(registry: &Registry, name: &str) -> Value {
@@ -74,7 +72,7 @@ fn any_package_can_be_pulled_and_a_restart_needs_neither_evaluation_nor_hashing(
 #[test]
 fn an_image_has_what_the_flake_states_and_what_that_mentions() {
     let flake = Flake::new("");
-    let registry = Registry::start(&flake, &[APART]);
+    let registry = Registry::start(&flake, &[]);
     registry.pull("packages/configured", "latest");
     let config = config(&registry, "packages/configured");
     let settings = &config["config"];
@@ -99,7 +97,7 @@ fn an_image_has_what_the_flake_states_and_what_that_mentions() {
 #[test]
 fn the_output_with_the_programs_is_taken_and_what_it_needs_of_the_others() {
     let flake = Flake::new("");
-    let registry = Registry::start(&flake, &[APART]);
+    let registry = Registry::start(&flake, &[]);
     registry.pull("packages/outputs", "latest");
     let mut paths = store_paths(&registry, "packages/outputs").concat();
     paths.sort();
@@ -109,7 +107,7 @@ fn the_output_with_the_programs_is_taken_and_what_it_needs_of_the_others() {
 #[test]
 fn packages_share_the_layers_of_what_both_need() {
     let flake = Flake::new("");
-    let registry = Registry::start(&flake, &[APART]);
+    let registry = Registry::start(&flake, &[]);
     for name in ["packages/greet", "packages/count-words"] {
         registry.pull(name, "latest");
     }
@@ -127,7 +125,7 @@ fn packages_share_the_layers_of_what_both_need() {
 fn there_are_no_more_layers_than_allowed() {
     let flake = Flake::new("");
     for (max, expected) in [("2", 2), ("3", 3), ("125", 4)] {
-        let registry = Registry::start(&flake, &[APART, ("MAX_LAYERS", max)]);
+        let registry = Registry::start(&flake, &[("MAX_LAYERS", max)]);
         registry.pull("packages/greet", "latest");
         assert_eq!(layers(&registry.manifest("packages/greet", "latest")).len(), expected, "{max}");
     }
@@ -155,7 +153,7 @@ fn everything_that_an_image_needs_is_rooted_and_is_let_go_with_it() {
 fn an_image_whose_store_paths_were_collected_is_made_again_as_it_was() {
     let bed = Bed::up();
     let flake = Flake::new("");
-    let mut registry = bed.registry(&flake, &[("TAG_TTL", "1h"), ("MAX_MAPPED_FILES", "1"), APART]);
+    let mut registry = bed.registry(&flake, &[("TAG_TTL", "1h"), ("MAX_MAPPED_FILES", "1")]);
     for name in ["packages/configured", "packages/greet"] {
         let digest = registry.pull(name, "latest");
         registry.kill();
@@ -183,7 +181,7 @@ fn an_image_whose_store_paths_were_collected_is_made_again_as_it_was() {
 #[test]
 fn what_was_served_stays_what_it_was_when_packages_become_layers_by_other_rules() {
     let flake = Flake::new("");
-    let mut registry = Registry::start(&flake, &[("TAG_TTL", "1h"), APART]);
+    let mut registry = Registry::start(&flake, &[("TAG_TTL", "1h")]);
     let name = "packages/greet";
     let before = registry.pull(name, "latest");
     registry.stop();
@@ -232,7 +230,7 @@ fn a_changed_package_changes_the_layers_that_have_it_and_no_others() {
         ))
     };
     flake.write_text(&text(1));
-    let registry = Registry::start(&flake, &[APART, ("TAG_TTL", "0"), ("TAG_STALE", "0")]);
+    let registry = Registry::start(&flake, &[("TAG_TTL", "0"), ("TAG_STALE", "0")]);
     let name = "packages/app";
     registry.pull(name, "latest");
     let before = layers(&registry.manifest(name, "latest"));
@@ -368,7 +366,7 @@ fn packages_are_listed_and_found_unless_that_is_switched_off() {
 #[test]
 fn layers_name_their_store_paths_for_nix_snapshotter_if_told_to() {
     let flake = Flake::new("");
-    let mut registry = Registry::start(&flake, &[("TAG_TTL", "1h"), APART]);
+    let mut registry = Registry::start(&flake, &[("TAG_TTL", "1h")]);
     let names = ["packages/greet", "packages/hello-streamed"];
     let plain = names.map(|name| registry.pull(name, "latest"));
     registry.stop();
