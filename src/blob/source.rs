@@ -20,6 +20,11 @@ pub enum Source {
     },
     /// A file of the blob cache, named by the digest; made again from the image's store path once evicted.
     Cache,
+    /// A file of the blob cache: a layer that was compressed; made again, with the image, once evicted.
+    Compressed {
+        /// The name of the note that says which layer it was made of, a file beside the entry lists.
+        note: Digest,
+    },
     /// A layer that is computed from store paths; made again from the image's store path once its entry list is lost.
     Virtual {
         /// The name of its entry list: what the layer is made from, see [`recipe`](crate::layer::recipe).

@@ -197,9 +197,9 @@ impl Config {
             cache_max_bytes: parse("CACHE_MAX_BYTES", raw.cache_max_bytes, bytes)?,
             layers_max_bytes: parse("LAYERS_MAX_BYTES", raw.layers_max_bytes, bytes)?,
             image_options: image::Options {
+                compression: parse("LAYER_COMPRESSION", raw.layer_compression, layer_compression)?,
                 nix_snapshotter: parse("NIX_SNAPSHOTTER", raw.nix_snapshotter, switch)?,
                 layers: Some(layers),
-                ..Default::default()
             },
             image_limits,
             max_closure_paths: parse("MAX_CLOSURE_PATHS", raw.max_closure_paths, between::<1, 100_000>)?,
@@ -307,6 +307,15 @@ fn switch(text: &str) -> Result<bool, Bad> {
         "1" | "true" | "yes" => Ok(true),
         "0" | "false" | "no" => Ok(false),
         _ => Err(Bad("1 or 0")),
+    }
+}
+
+fn layer_compression(text: &str) -> Result<image::LayerCompression, Bad> {
+    match text {
+        "none" => Ok(image::LayerCompression::None),
+        "gzip" => Ok(image::LayerCompression::Gzip),
+        "zstd" => Ok(image::LayerCompression::Zstd),
+        _ => Err(Bad("none, gzip or zstd")),
     }
 }
 

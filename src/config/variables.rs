@@ -115,6 +115,8 @@ settings! {
 
     implicit_images "IMPLICIT_IMAGES" = "1",
         "Whether packages/<attribute> makes an image of a package that has none (1), or is not found (0).";
+    layer_compression "LAYER_COMPRESSION" = "none",
+        "What becomes of layers that are plain tar archives: none, they stay that; gzip or zstd, they are compressed once, into the blob cache. OCI layouts stay what they are.";
     max_layers "MAX_LAYERS" = "94",
         "Layers of an image that is made of a package, from 2 to 125; the last one has links only.";
     layer_strategy "LAYER_STRATEGY" = "stability",

@@ -1,4 +1,5 @@
-//! Content codings: bytes of a blob, compressed while they are sent.
+//! gzip and zstd, in two ways: once for all, and the same bytes everywhere (`storage`); or while a blob is being sent, as
+//! much as its client leaves time for:
 //!
 //! ```text
 //! chunk ─ Pace: which level ─▶ Workspace: compressed ─┬▶ pieces
@@ -9,12 +10,14 @@
 
 mod gzip;
 mod pace;
+mod storage;
 mod wire;
 mod zstd;
 
+pub use storage::{BLOCK, Compressor, VERSION};
 pub use wire::{Encoder, Encoders};
 
-/// How the bytes of a response are encoded (RFC 9110, section 8.4.1).
+/// A format: of the bytes of a response (RFC 9110, section 8.4.1), or of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
     /// RFC 1952.

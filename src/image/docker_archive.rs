@@ -43,11 +43,11 @@ pub(super) struct Loaded {
 }
 
 /// Reads the archive's one image.
-pub(super) fn read(contents: &mut Contents<'_>, _options: &Options) -> Result<Image, ImageError> {
+pub(super) fn read(contents: &mut Contents<'_>, options: &Options) -> Result<Image, ImageError> {
     let Loaded { config, layers, parts, tags } = load(contents)?;
     let blobs = contents.place(&parts)?;
     let descriptors = layers.into_iter().map(|(_, descriptor, _)| descriptor).collect();
-    Ok(Image::of_layers(config, descriptors, blobs, tags))
+    Image::of_layers(contents.reader, options, config, descriptors, blobs, tags)
 }
 
 /// Measures the archive's one image.

@@ -10,6 +10,7 @@
 //! whose digests have been computed or an [`ImageError`], and nothing stays behind in the cache.
 
 mod archive;
+mod compress;
 mod computed;
 mod config;
 mod contents;
@@ -72,30 +73,39 @@ pub struct Image {
 impl Image {
     /// The image of one configuration and these layers, base first. `blobs` has each layer once.
     fn of_layers(
+        reader: &Reader,
+        options: &Options,
         config: Bytes,
         layers: Vec<Descriptor>,
         mut blobs: Vec<ImageBlob>,
         mut tags: Vec<String>,
-    ) -> Self {
+    ) -> Result<Self, ImageError> {
+        let compressed = compress::layers(reader, options.compression, &layers, &mut blobs)?;
         let (digest, size) = (Digest::of(&config), config.len() as u64);
         blobs.push(ImageBlob { digest, size, source: Source::Inline(config) });
-        let manifest = Manifest {
+        let manifest = |layers| Manifest {
             schema_version: 2,
             media_type: Some(media_type::OCI_MANIFEST.into()),
             config: Descriptor::new(media_type::OCI_CONFIG, digest, size),
             layers,
             annotations: BTreeMap::new(),
         };
+        let oci = manifest(compressed);
+        // Docker has no layers that are compressed with zstd, and whoever takes no OCI types could not unpack them.
+        let docker = match options.compression {
+            LayerCompression::Zstd => Form::Docker.manifest(&manifest(layers)),
+            _ => Form::Docker.manifest(&oci),
+        };
         tags.sort();
         tags.dedup();
-        Self {
-            oci: Document::from_manifest(&manifest),
-            docker: Document::from_manifest(&Form::Docker.manifest(&manifest)),
+        Ok(Self {
+            oci: Document::from_manifest(&oci),
+            docker: Document::from_manifest(&docker),
             children: Vec::new(),
             blobs,
             tags,
             layering: None,
-        }
+        })
     }
 }
 
@@ -201,13 +211,12 @@ pub fn members(reader: &Reader, object: &StorePath) -> Result<Vec<String>, Image
     unless_vanished(reader, object, || folder::members(reader, object))
 }
 
-/// Puts one blob with [`Source::Cache`] of an image that was read before, under these options, into the cache again, and
-/// nothing else. Stops as soon as that is done.
+/// Puts one blob with [`Source::Cache`] of an image that was read before into the cache again, and nothing else. Stops as
+/// soon as that is done.
 pub fn recreate(
     reader: &Reader,
     object: &StorePath,
     select: &Selection,
-    _options: &Options,
     digest: Digest,
     size: u64,
 ) -> Result<(), ImageError> {

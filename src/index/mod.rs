@@ -370,7 +370,7 @@ impl Index {
 pub struct Needed {
     /// Blobs.
     pub blobs: HashSet<Digest>,
-    /// Entry lists.
+    /// Entry lists, and notes of compressed layers.
     pub lists: HashSet<Digest>,
 }
 
@@ -379,6 +379,10 @@ impl Needed {
     pub fn add(&mut self, digest: Digest, source: &Source) {
         match source {
             Source::Cache => drop(self.blobs.insert(digest)),
+            Source::Compressed { note } => {
+                self.blobs.insert(digest);
+                self.lists.insert(*note);
+            }
             Source::Virtual { list } => drop(self.lists.insert(*list)),
             Source::Store { .. } | Source::Inline(_) => {}
         }

@@ -142,7 +142,7 @@ impl Registry {
                 };
                 Ok(mapping.and_then(|m| Blob::mapped(m, *offset, size).ok()).ok_or(Absent::Store))
             }
-            Source::Cache => {
+            Source::Cache | Source::Compressed { .. } => {
                 let (this, digest) = (self.clone(), *digest);
                 let mapping = blocking(move || this.map_cached(&digest)).await?;
                 Ok(mapping.and_then(|m| Blob::mapped(m, 0, size).ok()).ok_or(Absent::Evicted))
@@ -238,9 +238,8 @@ impl Registry {
             && let Some(object) = row.objects.first().cloned()
         {
             let (made, digest) = (row.clone(), *digest);
-            let again = move |reader: &Reader| {
-                image::recreate(reader, &object, &made.selection, &made.options, digest, size)
-            };
+            let again =
+                move |reader: &Reader| image::recreate(reader, &object, &made.selection, digest, size);
             match self.reading(again).await? {
                 Err(ImageError::Changed { .. }) => {}
                 result => {

@@ -1,5 +1,6 @@
 //! Images of every format, compression and degree of malice, read from a folder that plays the store.
 
+mod compressed;
 mod formats;
 mod hostile;
 mod layouts;

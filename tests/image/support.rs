@@ -89,7 +89,7 @@ impl Host {
 
     /// Puts a blob into the cache again.
     pub fn recreate(&self, object: &StorePath, digest: Digest, size: u64) -> Result<(), ImageError> {
-        image::recreate(&self.reader, object, &Selection::Only, &Options::default(), digest, size)
+        image::recreate(&self.reader, object, &Selection::Only, digest, size)
     }
 
     /// Reads a file that must be refused, without leaving anything behind, and returns what is said about it.
@@ -120,7 +120,7 @@ impl Host {
                 };
                 File::open(path).unwrap().read_exact_at(&mut bytes, *offset).unwrap();
             }
-            Source::Cache => {
+            Source::Cache | Source::Compressed { .. } => {
                 let mut file = self.reader.cache.open_blob(&blob.digest).unwrap().expect("in the cache");
                 bytes.clear();
                 file.read_to_end(&mut bytes).unwrap();

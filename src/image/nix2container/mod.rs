@@ -109,7 +109,7 @@ pub(super) fn read(reader: &Reader, found: Found, options: &Options) -> Result<I
     blobs.extend(commit(reader, made)?);
     let mut seen = HashSet::new();
     blobs.retain(|blob| seen.insert(blob.digest));
-    Ok(Image::of_layers(config.into(), descriptors, blobs, Vec::new()))
+    Image::of_layers(reader, options, config.into(), descriptors, blobs, Vec::new())
 }
 
 fn check_limits(reader: &Reader, path: &Path, description: &Description) -> Result<(), ImageError> {

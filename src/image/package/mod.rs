@@ -143,7 +143,7 @@ pub(super) fn make(
     let config = serde_json::to_vec(&config).unwrap_or_default();
     let mut seen = HashSet::new();
     let blobs: Vec<ImageBlob> = blobs.into_iter().filter(|blob| seen.insert(blob.digest)).collect();
-    let image = Image::of_layers(config.into(), descriptors, blobs, Vec::new());
+    let image = Image::of_layers(reader, options, config.into(), descriptors, blobs, Vec::new())?;
     Ok(Image { layering: Some(layering), ..image })
 }
 

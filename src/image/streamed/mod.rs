@@ -165,7 +165,7 @@ pub(super) fn read(reader: &Reader, found: Found, options: &Options) -> Result<I
         conf.repo_tag.iter().filter(|name| name.contains(':')).filter_map(|name| convert::tag_of(name));
     let mut seen = HashSet::new();
     blobs.retain(|blob| seen.insert(blob.digest));
-    Ok(Image::of_layers(config.into(), descriptors, blobs, tags.collect()))
+    Image::of_layers(reader, options, config.into(), descriptors, blobs, tags.collect())
 }
 
 /// The layers' paths in the store.
