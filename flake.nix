@@ -73,7 +73,7 @@
                 system.stateVersion = lib.trivial.release;
                 services.forge-registry = {
                   enable = true;
-                  settings.FLAKE = "path:${./examples}";
+                  flake = "path:${./examples}";
                   images.hello = pkgs.dockerTools.buildImage {
                     name = "hello";
                     config.Cmd = [ (lib.getExe pkgs.hello) ];
@@ -85,10 +85,16 @@
         in
         {
           package = self.packages.${system}.default;
+          # The service on a virtual machine, with a client on another.
+          service = import ./nix/tests/service.nix {
+            inherit pkgs;
+            module = self.nixosModules.default;
+          };
           # That a host with the module evaluates, down to the text of its units.
           module = pkgs.writeText "forge-registry-units" (
             lib.concatMapStrings (unit: host.config.systemd.units.${unit}.text) [
               "forge-registry.service"
+              "forge-registry.socket"
               "forge-evaluator@.service"
               "forge-evaluator.socket"
             ]

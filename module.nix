@@ -13,7 +13,6 @@ let
     attrNames
     concatMap
     concatStringsSep
-    elem
     filter
     filterAttrs
     hasInfix
@@ -22,13 +21,11 @@ let
     intersectLists
     literalExpression
     mapAttrs
-    mapAttrsToList
     mkEnableOption
     mkIf
     mkOption
     optional
     optionalAttrs
-    optionals
     splitString
     types
     ;
@@ -41,7 +38,7 @@ let
     concatMap (
       line:
       let
-        found = builtins.match "#([A-Z][A-Z_]*)=(.*)" line;
+        found = builtins.match "#([A-Z][A-Z0-9_]*)=(.*)" line;
       in
       optional (found != null) (lib.nameValuePair (head found) (lib.last found))
     ) (splitString "\n" (builtins.readFile ./.env.example))
@@ -67,7 +64,11 @@ let
     EVALUATION_TIMEOUT = if evaluates then cfg.evaluator.timeLimit else null;
     ACCEPT_FLAKE_CONFIG = if evaluates && cfg.evaluator.acceptFlakeConfig then 1 else null;
   };
-  environment = mapAttrs (_: value: if builtins.isBool value then toString (if value then 1 else 0) else toString value) (fromOptions // filterAttrs (_: value: value != null) cfg.settings);
+  text = value: if builtins.isBool value then (if value then "1" else "0") else toString value;
+  own = mapAttrs (_: text) (filterAttrs (_: value: value != null) cfg.settings);
+  environment = mapAttrs (_: text) fromOptions // own;
+  # Files outside of the store that the registry is to read.
+  isOfHost = value: hasPrefix "/" value && !hasPrefix "/nix/store/" value;
 
   # Only the derivations are in the system, none of their outputs: nix-daemon builds an image when it is pulled.
   catalog = pkgs.writeText "forge-registry-catalog.json" (
@@ -201,7 +202,8 @@ in
       '';
       description = ''
         Images to serve by these names, without evaluating anything. The system contains their derivations alone: an
-        image is built when it is first pulled.
+        image is built when it is first pulled. (Installation media and virtual machines that are made of the system
+        cannot contain a derivation without its outputs; Nix wants these built.)
       '';
     };
 
@@ -320,7 +322,8 @@ in
       };
       description = ''
         Further settings, as the environment variables that `forge-registry --help` lists. Names that it does not know
-        are refused, and those that have an option of their own are set by that.
+        are refused, and those that have an option of their own are set by that. Of a file that a setting names, the
+        registry gets to see the folder.
       '';
     };
 
@@ -465,7 +468,7 @@ in
           "/nix/var/nix/daemon-socket"
         ]
         ++ optional evaluates (dirOf evaluatorSocket)
-        ++ optional (cfg.settings.CATALOG or null != null) (dirOf (toString cfg.settings.CATALOG));
+        ++ lib.unique (map dirOf (filter isOfHost (lib.attrValues own)));
         # What of it would be writable besides the state, and the same tree a second time.
         ReadOnlyPaths = [
           "-+/tmp"

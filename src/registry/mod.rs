@@ -289,6 +289,7 @@ impl Registry {
         let entries = self.resolver.reload_catalog().await?;
         self.reloaded.store(now(), Ordering::Relaxed);
         self.failures.clear();
+        self.unresolved.clear();
         self.listed.clear();
         Ok(entries)
     }

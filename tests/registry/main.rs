@@ -17,6 +17,7 @@ mod flake_config;
 mod flakes;
 mod freshness;
 mod limits;
+mod module;
 mod nix2container;
 mod nothing_is_executed;
 mod packages;

@@ -1,0 +1,186 @@
+# Configurations, and what module.nix makes of them. tests/registry/module.rs asserts that each part is found.
+let
+  inherit (import ./.) evaluate installed nixos;
+
+  pkgs = {
+    forge-registry = installed "/nix/store/registry";
+    gitMinimal = installed "/nix/store/git";
+    runtimeShell = "/nix/store/bash/bin/bash";
+    writeText = name: text: installed "/nix/store/${name}";
+  };
+  image = {
+    type = "derivation";
+    drvPath = "/nix/store/image.drv";
+    outputName = "out";
+    outPath = throw "the image would be built";
+  };
+
+  case =
+    what: config: parts:
+    let
+      result =
+        (evaluate pkgs [
+          {
+            services.forge-registry = {
+              enable = true;
+            }
+            // config;
+            nix.package = installed "/nix/store/nix";
+          }
+        ]).config;
+      units = nixos.units result;
+      text = builtins.concatStringsSep "\n" (
+        map (a: "refused: ${a.message}") (builtins.filter (a: !a.assertion) result.assertions)
+        ++ map (name: "${name}\n${units.${name}}") (builtins.attrNames units)
+        ++ [
+          "ports: ${builtins.toJSON result.networking.firewall.allowedTCPPorts}"
+          "nix: ${builtins.toJSON result.nix.settings}"
+          "groups: ${builtins.toJSON (builtins.attrNames result.users.groups)}"
+        ]
+      );
+      tried = builtins.tryEval (builtins.deepSeq text text);
+    in
+    {
+      inherit what;
+      found = if tried.success then tried.value else "is not of its type";
+      parts = builtins.filter (part: builtins.substring 0 1 part != "!") parts;
+      absent = map (part: builtins.substring 1 (-1) part) (
+        builtins.filter (part: builtins.substring 0 1 part == "!") parts
+      );
+    };
+  flake = "github:owner/repo";
+in
+[
+  (case "a flake alone" { inherit flake; } [
+    "!refused"
+    "Environment=\"FLAKE=github:owner/repo\"\n"
+    "ListenStream=127.0.0.1:6443\n"
+    "IPAddressAllow=localhost\n"
+    "forge-evaluator@.service\n"
+    "ExecStart=/nix/store/nix/bin/nix "
+    "groups: [\"forge-evaluator\"]"
+    "nix: {\"extra-allowed-users\":[\"forge-registry\",\"forge-evaluation\"]}"
+    "ports: []"
+    "!LoadCredential"
+    "!ACCEPT_FLAKE_CONFIG"
+    "!LISTEN="
+  ])
+  (case "images alone" { images."shop/web" = image; } [
+    "!refused"
+    "Environment=\"CATALOG=/nix/store/forge-registry-catalog.json\"\n"
+    "!forge-evaluator"
+    "nix: {\"extra-allowed-users\":[\"forge-registry\"]}"
+  ])
+  (case "addresses of all kinds" {
+    inherit flake;
+    listenAddresses = [
+      "0.0.0.0"
+      "::"
+      "/run/forge.sock"
+    ];
+    port = 5000;
+    openFirewall = true;
+  } [
+    "!refused"
+    "ListenStream=0.0.0.0:5000\nListenStream=[::]:5000\nListenStream=/run/forge.sock\n"
+    "!IPAddressAllow"
+    "ports: [5000]"
+  ])
+  (case "options that are settings" {
+    inherit flake;
+    systems = [
+      "x86_64-linux"
+      "aarch64-linux"
+    ];
+    limits = {
+      builds = 8;
+      buildTime = "1h";
+      evaluations = 20;
+      imageSize = "8GiB";
+    };
+    retention.days = 30;
+    cache.blobs = "50GiB";
+    settings = {
+      LOG_FORMAT = "json";
+      IMPLICIT_IMAGES = false;
+      TAG_TTL = 5;
+      POPULARITY = "/srv/data/popularity.json";
+      FAILURE_TTL = null;
+    };
+    environmentFile = "/run/secrets/registry";
+  } [
+    "!refused"
+    "\"SYSTEMS=x86_64-linux,aarch64-linux\"\n"
+    "\"MAX_BUILDS=8\"\n"
+    "\"NIX_BUILD_TIMEOUT=1h\"\n"
+    "\"MAX_IMAGE_BYTES=8GiB\"\n"
+    "\"RETENTION_DAYS=30\"\n"
+    "\"CACHE_MAX_BYTES=50GiB\"\n"
+    "\"LOG_FORMAT=json\"\n"
+    "\"IMPLICIT_IMAGES=0\"\n"
+    "\"TAG_TTL=5\"\n"
+    "BindReadOnlyPaths=/srv/data\n"
+    "EnvironmentFile=/run/secrets/registry\n"
+    "MaxConnections=36\n"
+    "!FAILURE_TTL"
+  ])
+  (case "the evaluator's options" {
+    inherit flake;
+    evaluator = {
+      memoryMax = "12G";
+      cpuQuota = "50%";
+      timeLimit = "10m";
+      acceptFlakeConfig = true;
+      accessTokensFile = "/run/secrets/tokens";
+    };
+  } [
+    "!refused"
+    "MemoryMax=12G\n"
+    "CPUQuota=50%\n"
+    "RuntimeMaxSec=10m\n"
+    "\"EVALUATION_TIMEOUT=10m\"\n"
+    "\"ACCEPT_FLAKE_CONFIG=1\"\n"
+    "LoadCredential=access-tokens:/run/secrets/tokens\n"
+    "\"NIX_USER_CONF_FILES=%d/access-tokens\"\n"
+    "\"extra-trusted-users\":[\"forge-registry\"]"
+  ])
+
+  (case "nothing to serve" { } [ "refused: services.forge-registry: there is nothing to serve; set flake or images" ])
+  (case "a flake without an evaluator" {
+    inherit flake;
+    evaluator.enable = false;
+  } [ "leave evaluator.enable alone" ])
+  (case "settings that do not exist" {
+    inherit flake;
+    settings.TAG_TTTL = "5m";
+  } [ "does not know TAG_TTTL" ])
+  (case "settings that the units depend on" {
+    inherit flake;
+    settings.LISTEN = "0.0.0.0:80";
+  } [ "LISTEN cannot be changed" "use listenAddresses and port" ])
+  (case "a setting twice" {
+    inherit flake;
+    limits.builds = 8;
+    settings.MAX_BUILDS = 9;
+  } [ "MAX_BUILDS is set by an option of its own as well; remove one of both" ])
+  (case "a name that no client takes" { images.Web = image; } [ "images: Web is no name that clients take" ])
+  (case "an open firewall before nobody" {
+    inherit flake;
+    openFirewall = true;
+  } [ "openFirewall has no effect" ])
+  (case "accepting the configuration of no flake" {
+    images.web = image;
+    evaluator.acceptFlakeConfig = true;
+  } [ "acceptFlakeConfig has no effect without a flake" ])
+  (case "secrets in the store" {
+    inherit flake;
+    environmentFile = "${builtins.storeDir}/secret";
+    evaluator.accessTokensFile = "${builtins.storeDir}/secret";
+  } [ "environmentFile is in the Nix store" "accessTokensFile is in the Nix store" ])
+
+  (case "a port that is text" { inherit flake; port = "6443"; } [ "is not of its type" ])
+  (case "a size that is none" { inherit flake; cache.blobs = "much"; } [ "is not of its type" ])
+  (case "no address" { inherit flake; listenAddresses = [ ]; } [ "is not of its type" ])
+  (case "a system that is none" { inherit flake; systems = [ "linux" ]; } [ "is not of its type" ])
+  (case "an option that does not exist" { inherit flake; flakes = "x"; } [ "is not of its type" ])
+]
