@@ -5,9 +5,10 @@
 //! or is not in the other image.
 //!
 //! 1. If there are no more paths than layers, each path is a layer.
-//! 2. Four fifths of the layers are the biggest paths, one each. Sizes have a heavy tail: what remains is little.
-//! 3. Of that, all paths whose closure is more than two thirds of the image are one layer: the application's own files and
-//!    what starts it, which change with nearly every change.
+//! 2. The biggest paths are layers of their own. Sizes have a heavy tail, so what remains is little. A fifth of the layers
+//!    is kept for it, or fewer: one for each eight paths beyond the limit.
+//! 3. Of what remains, all paths whose closure is more than three quarters of the image are one layer: the application's
+//!    own files and what starts it, which change with nearly every change.
 //! 4. The rest, in order of how many paths are in the closure of each, is cut into runs of the same number of paths. In
 //!    Nix a path is another one as soon as anything in its closure is, so that number says how often it changes. What is
 //!    low and steady has layers of its own, and a change high up leaves them alone.
@@ -22,23 +23,26 @@ use std::{cmp::Reverse, num::NonZeroUsize};
 pub(super) fn group(graph: &Graph, max_layers: NonZeroUsize) -> Vec<Layer> {
     let max_layers = max_layers.get();
     let counts = reach::closure_counts(graph);
-    let mut layers: Vec<Layer> = Vec::with_capacity(max_layers);
+    let excess = graph.len().saturating_sub(max_layers);
+    let shared = max_layers.div_ceil(5).min(excess.div_ceil(8));
 
     let mut paths: Vec<usize> = (0..graph.len()).collect();
     paths.sort_unstable_by_key(|i| (Reverse(graph.nar_size(*i)), *i));
-    let alone = if paths.len() <= max_layers { paths.len() } else { max_layers - max_layers.div_ceil(5) };
-    let mut small = paths.split_off(alone);
-    layers.extend(paths.into_iter().map(|i| vec![i]));
+    let mut small = paths.split_off(paths.len().min(max_layers - shared));
+    let mut layers: Vec<Layer> = paths.into_iter().map(|i| vec![i]).collect();
 
     small.sort_unstable_by_key(|i| (counts[*i], *i));
-    if max_layers - layers.len() > 1 {
-        let top = small.partition_point(|i| counts[*i] * 3 <= graph.len() * 2);
-        layers.extend(Some(small.split_off(top)).filter(|top| !top.is_empty()));
+    let mut runs = shared;
+    if runs > 1 {
+        let top = small.split_off(small.partition_point(|i| counts[*i] * 4 <= graph.len() * 3));
+        if !top.is_empty() {
+            layers.push(top);
+            runs -= 1;
+        }
     }
-    let runs = (max_layers - layers.len()).min(small.len());
-    layers.extend(
-        (0..runs).map(|run| small[small.len() * run / runs..small.len() * (run + 1) / runs].to_vec()),
-    );
+    let cut = |run| small.len() * run / runs;
+    layers.extend((0..runs).map(|run| small[cut(run)..cut(run + 1)].to_vec()));
+    layers.retain(|layer| !layer.is_empty());
 
     layers.sort_by_key(|layer| layer.iter().map(|i| (counts[*i], *i)).max());
     layers

@@ -140,22 +140,26 @@ fn stability_has_big_paths_alone_and_the_small_ones_by_how_much_they_need() {
     let graph = graph(text, &["conf"]);
     let all = ["data", "libc", "zlib", "bash", "python", "tool", "module", "plugin", "app", "conf"];
     assert_eq!(grouped(&graph, "{}", Strategy::Stability, 10), all);
-    // Seven alone: the biggest down to module. Of the rest app and conf need more than two thirds.
-    assert_eq!(
-        grouped(&graph, "{}", Strategy::Stability, 9),
-        ["data", "libc", "zlib", "bash", "python", "tool", "module", "plugin", "app conf"]
-    );
-    // Four alone, one run.
-    assert_eq!(
-        grouped(&graph, "{}", Strategy::Stability, 5),
-        ["libc", "zlib", "bash", "python", "app conf data module plugin tool"]
-    );
-    // Four alone, app and conf, and one run.
-    assert_eq!(
-        grouped(&graph, "{}", Strategy::Stability, 6),
-        ["libc", "zlib", "bash", "python", "data module plugin tool", "app conf"]
-    );
+    // Eight alone, the smallest two together; five alone, the smallest five together.
+    let two = ["data", "libc", "zlib", "bash", "python", "tool", "module", "plugin", "app conf"];
+    assert_eq!(grouped(&graph, "{}", Strategy::Stability, 9), two);
+    let five = ["data", "libc", "zlib", "bash", "python", "app conf module plugin tool"];
+    assert_eq!(grouped(&graph, "{}", Strategy::Stability, 6), five);
     assert_eq!(grouped(&graph, "{}", Strategy::Stability, 1).len(), 1);
+}
+
+#[test]
+fn stability_keeps_apart_what_nearly_every_change_changes_and_what_hardly_any_does() {
+    // Thirty paths of the same size, each with all before it in its closure. Three layers are for small ones: a fifth of
+    // 11, and one for each eight of the 19 beyond the limit. Of equal sizes, the first names count as bigger.
+    let line =
+        |i: usize| format!("c{i:02} 1 {}\n", if i > 0 { format!("c{:02}", i - 1) } else { String::new() });
+    let graph = graph(&(0..30).map(line).collect::<String>(), &["c29"]);
+    let alone = |range: std::ops::Range<usize>| range.map(|i| format!("c{i:02}")).collect::<Vec<_>>();
+    let mut expected = alone(0..8);
+    // c22 is the first that needs more than three quarters, which are 22.5 paths
+    expected.extend([alone(8..15), alone(15..22), alone(22..30)].map(|run| run.join(" ")));
+    assert_eq!(grouped(&graph, "{}", Strategy::Stability, 11), expected);
 }
 
 #[test]

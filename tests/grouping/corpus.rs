@@ -18,18 +18,27 @@ pub struct Package {
     pub references: Vec<usize>,
 }
 
-/// A package set, and what images are made of.
+/// What an image is made of.
+#[derive(Clone)]
+pub struct Image {
+    /// What it is asked to contain; what starts the application first.
+    pub roots: Vec<usize>,
+    pub application: usize,
+    /// Images of different families have little in common.
+    pub family: usize,
+}
+
+/// A package set, and images.
 #[derive(Clone)]
 pub struct World {
     pub packages: Vec<Package>,
-    /// What each image is asked to contain, application first.
-    pub images: Vec<Vec<usize>>,
-    /// The family of each image; images of different families have little in common.
-    pub family: Vec<usize>,
+    pub images: Vec<Image>,
+    /// What most depend on.
+    pub base: usize,
 }
 
 /// What a world is like.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Shape {
     pub libraries: usize,
     pub families: usize,
@@ -40,6 +49,21 @@ pub struct Shape {
     pub applications: usize,
     /// Standard deviation of the logarithm of sizes.
     pub spread: f64,
+}
+
+impl Shape {
+    /// From images that hardly exceed the limit to those of a whole desktop; sizes more and less alike than usual.
+    pub const ALL: [(&str, Self); 5] = [
+        ("small images", Self::new(200, 125, 10, 1.9)),
+        ("middling images", Self::new(400, 250, 20, 1.9)),
+        ("large images", Self::new(1_200, 750, 60, 1.9)),
+        ("middling images of packages that are all much alike", Self::new(400, 250, 20, 1.2)),
+        ("middling images with a few huge packages", Self::new(400, 250, 20, 2.5)),
+    ];
+
+    const fn new(libraries: usize, modules: usize, used: usize, spread: f64) -> Self {
+        Self { libraries, families: 4, modules, used, applications: 12, spread }
+    }
 }
 
 /// SplitMix64.
@@ -104,8 +128,10 @@ const BASE: [(&str, u64, &[usize]); 24] = [
     ("iana-etc", 430, &[]),
     ("nss-cacert", 490, &[]),
 ];
-pub const GLIBC: usize = 3;
-const TOOLS: [usize; 3] = [5, 10, 23];
+const GLIBC: usize = 3;
+const BASH: usize = 5;
+const COREUTILS: usize = 10;
+const CACERT: usize = 23;
 
 impl World {
     pub fn generate(seed: u64, shape: &Shape) -> Self {
@@ -150,21 +176,43 @@ impl World {
             modules.push(own);
         }
 
-        let (mut images, mut families) = (Vec::new(), Vec::new());
+        let mut world = Self { packages, images: Vec::new(), base: GLIBC };
         for i in 0..shape.applications {
             let family = i % shape.families;
-            let assets = add(format!("application{i}-assets"), random.size(1e6, shape.spread), BTreeSet::new());
-            let mut references = BTreeSet::from([5, assets]);
             let used = shape.used / 2 + random.below(shape.used + 1);
-            (0..used).for_each(|_| _ = references.insert(modules[family][random.below(shape.modules)]));
+            let mut references: BTreeSet<usize> =
+                (0..used).map(|_| modules[family][random.below(shape.modules)]).collect();
             (0..used / 4).for_each(|_| _ = references.insert(random.below(libraries)));
-            let application = add(format!("application{i}"), random.size(3e6, 1.0), references);
-            let configuration = add(format!("application{i}-conf"), 2_000, [application, assets].into());
-            let start = add(format!("application{i}-start"), 700, [application, configuration, 5, 10].into());
-            images.push([start].into_iter().chain(TOOLS).collect());
-            families.push(family);
+            world.add_application(family, references, [BASH, COREUTILS, CACERT], shape.spread, &mut random);
         }
-        Self { packages, images, family: families }
+        world
+    }
+
+    /// An application: itself, what it shows, its configuration, and a script that starts it.
+    pub fn add_application(
+        &mut self,
+        family: usize,
+        mut references: BTreeSet<usize>,
+        [shell, tools, certificates]: [usize; 3],
+        spread: f64,
+        random: &mut Random,
+    ) {
+        let (i, assets) = (self.images.len(), self.packages.len());
+        let (application, configuration, start) = (assets + 1, assets + 2, assets + 3);
+        references.extend([assets, shell]);
+        let mut add = |part: &str, size, references: Vec<usize>| {
+            self.packages.push(Package {
+                name: format!("application{i}{part}"),
+                version: 1,
+                size,
+                references,
+            });
+        };
+        add("-assets", random.size(1e6, spread), Vec::new());
+        add("", random.size(3e6, 1.0), references.into_iter().collect());
+        add("-conf", 2_000, vec![application, assets]);
+        add("-start", 700, vec![application, configuration, shell, tools]);
+        self.images.push(Image { roots: vec![start, shell, tools, certificates], application, family });
     }
 
     /// The closure of some packages.

@@ -1,8 +1,12 @@
 //! What a client pulls again, and what a registry stores, by strategy.
 
-use crate::corpus::{GLIBC, Random, World};
+use crate::corpus::{Image, Random, World};
 use forge_registry::closure::{Graph, Layer};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
+    ops::Range,
+};
 
 /// A client has one image and pulls another.
 pub struct Pull {
@@ -35,99 +39,115 @@ impl Plan {
     /// All changes to all images of a world.
     pub fn extend(&mut self, world: &World, seed: u64) {
         let mut random = Random(seed ^ 0xc0ff_ee00);
-        let first: Vec<usize> = world.images.iter().map(|roots| self.add(world.graph(roots))).collect();
-        let mut after_update = Vec::new();
-        let mut update = world.clone();
-        (0..world.packages.len() * 3 / 100).for_each(|_| update.bump(random.below(world.packages.len())));
+        let mut updated = world.clone();
+        (0..world.packages.len() * 3 / 100).for_each(|_| updated.bump(random.below(world.packages.len())));
+        let first: Vec<usize> =
+            world.images.iter().map(|image| self.add(world.graph(&image.roots))).collect();
+        let second: Vec<usize> = (world.images.iter().zip(&first))
+            .map(|(image, has)| self.pull("update of 3 % of all packages", *has, updated.graph(&image.roots)))
+            .collect();
 
-        for (image, roots) in world.images.iter().enumerate() {
-            let has = first[image];
-            let closure = world.closure(roots);
-            let mut referrers: BTreeMap<usize, usize> = closure.iter().map(|i| (*i, 0)).collect();
-            for root in &closure {
-                world.closure(&[*root]).iter().for_each(|i| *referrers.entry(*i).or_default() += 1);
-            }
-            referrers.values_mut().for_each(|count| *count -= 1);
-            let kinds = |low: usize, high: usize| -> Vec<usize> {
-                let own: BTreeSet<usize> = roots[..1].iter().copied().collect();
-                closure.iter().copied().filter(|i| !own.contains(i) && (low..high).contains(&referrers[i])).collect()
-            };
-            let after = |packages: &[usize]| {
+        for (image, &has) in world.images.iter().zip(&first) {
+            let bumped = |package| {
                 let mut world = world.clone();
-                packages.iter().for_each(|p| world.bump(*p));
-                world.graph(roots)
+                world.bump(package);
+                world.graph(&image.roots)
             };
-            let third = closure.len() / 8;
-            let application = world.packages[roots[0]].references[0];
-            let application = if application < 24 { roots[0] - 2 } else { application };
-            self.pull("application", has, after(&[application]));
-            for (column, packages) in [
-                ("leaf", kinds(1, 6)),
-                ("library", kinds(6, third.max(12))),
-                ("low library", kinds(third.max(12), usize::MAX)),
-            ] {
-                for _ in 0..2 {
-                    if !packages.is_empty() {
-                        self.pull(column, has, after(&[packages[random.below(packages.len())]]));
-                    }
+            self.pull("new version of the application", has, bumped(image.application));
+            self.pull("new version of the C library", has, bumped(world.base));
+            for (column, packages) in by_dependents(world, image) {
+                for _ in 0..2_usize.min(packages.len()) {
+                    self.pull(column, has, bumped(packages[random.below(packages.len())]));
                 }
             }
-            self.pull("base", has, after(&[GLIBC]));
-            let updated = self.pull("update", has, update.graph(roots));
-            after_update.push(updated);
-
-            // one more direct dependency: a package of another image
-            let (same, other): (Vec<usize>, Vec<usize>) = (0..world.images.len())
-                .filter(|i| *i != image)
-                .partition(|i| world.family[*i] == world.family[image]);
-            if let (Some(near), Some(far)) = (same.first(), other.first()) {
-                self.pulls.push(Pull { column: "sibling", has, pulls: first[*near] });
-                self.pulls.push(Pull { column: "unrelated", has, pulls: first[*far] });
+            let other = |same: bool| {
+                let same = |other: &Image| (other.family == image.family) == same;
+                (0..first.len()).find(|i| first[*i] != has && same(&world.images[*i]))
+            };
+            if let Some(sibling) = other(true) {
+                self.pulls.push(Pull { column: "another image of its family", has, pulls: first[sibling] });
+                self.pull("image that shares 90 %", has, extended(world, image, &world.images[sibling]));
             }
-            let near = same.first().or(other.first()).map(|i| world.closure(&world.images[*i])).unwrap_or_default();
-            let mut new: Vec<usize> = near.into_iter().filter(|i| !closure.contains(i)).collect();
-            new.retain(|i| !world.packages[*i].name.starts_with("application"));
-            let mut changed = world.clone();
-            let target = roots[0] - 2;
-            let mut count = closure.len();
-            while let Some(i) = (count * 100 < closure.len() * 110).then(|| new.pop()).flatten() {
-                if i < target {
-                    changed.packages[target].references.push(i);
-                    count = changed.closure(roots).len();
-                }
+            if let Some(stranger) = other(false) {
+                self.pulls.push(Pull { column: "unrelated image", has, pulls: first[stranger] });
             }
-            self.pull("90 % shared", has, changed.graph(roots));
         }
-        self.stored.push(("images", first.clone()));
-        self.stored.push(("two releases", first.into_iter().chain(after_update).collect()));
+        self.stored.push(("all images", first.clone()));
+        self.stored
+            .push(("all images before and after the update", first.into_iter().chain(second).collect()));
     }
 
-    /// Bytes by column, and the mean number of layers. The `None` strategy has a layer for each path.
+    /// Bytes by column, and the mean number of layers.
     pub fn run(&self, group: impl Fn(&Graph) -> Vec<Layer>) -> BTreeMap<String, f64> {
-        let layers: Vec<HashMap<u64, u64>> = self
-            .graphs
-            .iter()
+        let layers: Vec<HashMap<u64, u64>> = (self.graphs.iter())
             .map(|graph| group(graph).iter().map(|layer| identity(graph, layer)).collect())
             .collect();
         let mut table: BTreeMap<String, f64> = BTreeMap::new();
-        for pull in &self.pulls {
-            let new = layers[pull.pulls].iter().filter(|(id, _)| !layers[pull.has].contains_key(id));
-            *table.entry(format!("pull {}", pull.column)).or_default() += new.map(|(_, size)| *size as f64).sum::<f64>();
+        for Pull { column, has, pulls } in &self.pulls {
+            let new = layers[*pulls].iter().filter(|(id, _)| !layers[*has].contains_key(id));
+            *table.entry(format!("pulled: {column}")).or_default() +=
+                new.map(|(_, size)| *size as f64).sum::<f64>();
         }
         for (column, graphs) in &self.stored {
-            let all: HashMap<u64, u64> = graphs.iter().flat_map(|g| layers[*g].iter()).map(|(i, s)| (*i, *s)).collect();
-            *table.entry(format!("stored {column}")).or_default() += all.values().map(|s| *s as f64).sum::<f64>();
+            let all: HashMap<u64, u64> =
+                graphs.iter().flat_map(|i| &layers[*i]).map(|(id, size)| (*id, *size)).collect();
+            *table.entry(format!("stored: {column}")).or_default() +=
+                all.values().map(|s| *s as f64).sum::<f64>();
         }
-        table.insert("layers".into(), layers.iter().map(HashMap::len).sum::<usize>() as f64 / layers.len() as f64);
+        table.insert(
+            LAYERS.into(),
+            layers.iter().map(HashMap::len).sum::<usize>() as f64 / layers.len() as f64,
+        );
         table
     }
 }
 
+/// The column that is no number of bytes.
+pub const LAYERS: &str = "layers of an image";
+
+/// The packages of an image by how many others of it need them, directly or not.
+fn by_dependents(world: &World, image: &Image) -> [(&'static str, Vec<usize>); 3] {
+    let closure = world.closure(&image.roots);
+    let mut counts = vec![0; world.packages.len()];
+    for other in &closure {
+        world.closure(&[*other]).into_iter().filter(|i| i != other).for_each(|i| counts[i] += 1);
+    }
+    let many = (closure.len() / 8).max(12);
+    let with = |range: Range<usize>| {
+        let own = |i: &usize| world.packages[*i].name.starts_with("application");
+        closure.iter().copied().filter(|i| !own(i) && range.contains(&counts[*i])).collect()
+    };
+    [
+        ("new version of a leaf (up to 5 need it)", with(1..6)),
+        ("new version of a library (an eighth needs it)", with(6..many)),
+        ("new version of a low library (more do)", with(many..usize::MAX)),
+    ]
+}
+
+/// An image whose application needs a tenth more packages, out of what a sibling has.
+fn extended(world: &World, image: &Image, sibling: &Image) -> Graph {
+    let mut world = world.clone();
+    let before = world.closure(&image.roots);
+    let mut new = world.closure(&sibling.roots);
+    new.retain(|i| {
+        *i < image.application && !before.contains(i) && !world.packages[*i].name.starts_with("application")
+    });
+    for package in new.into_iter().rev() {
+        let references = &mut world.packages[image.application].references;
+        references.push(package);
+        // with all that it needs, it may be too much
+        if world.closure(&image.roots).len() * 10 > before.len() * 11 {
+            world.packages[image.application].references.pop();
+        }
+    }
+    world.graph(&image.roots)
+}
+
+/// A layer's digest, as it were: a function of its paths alone. And its bytes.
 fn identity(graph: &Graph, layer: &Layer) -> (u64, u64) {
-    use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
     let mut paths: Vec<_> = layer.iter().map(|i| graph.path(*i)).collect();
-    paths.sort();
+    paths.sort_unstable();
     paths.hash(&mut hasher);
     (hasher.finish(), layer.iter().map(|i| graph.nar_size(*i)).sum())
 }
