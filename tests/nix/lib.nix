@@ -12,7 +12,6 @@ let
     filter
     foldl'
     genList
-    hasAttr
     head
     isAttrs
     isBool
@@ -29,7 +28,6 @@ let
     substring
     tail
     toJSON
-    typeOf
     ;
 
   # --- small things
@@ -43,21 +41,12 @@ let
     keep: set: listToAttrs (concatMap (n: optional (keep n set.${n}) (nameValuePair n set.${n})) (attrNames set));
   mapAttrsToList = f: set: map (n: f n set.${n}) (attrNames set);
   mapAttrs' = f: set: listToAttrs (mapAttrsToList f set);
-  genAttrs = names: f: listToAttrs (map (n: nameValuePair n (f n)) names);
   concatMapStringsSep = separator: f: list: concatStringsSep separator (map f list);
   concatMapStrings = concatMapStringsSep "";
   hasPrefix = prefix: text: substring 0 (stringLength prefix) text == prefix;
-  hasSuffix =
-    suffix: text:
-    let
-      n = stringLength text;
-      m = stringLength suffix;
-    in
-    n >= m && substring (n - m) m text == suffix;
   hasInfix = infix: text: length (builtins.split (escapeRegex infix) text) > 1;
   escapeRegex = builtins.replaceStrings (stringToCharacters "\\[{()^$?*+|.") (map (c: "\\" + c) (stringToCharacters "\\[{()^$?*+|."));
   stringToCharacters = text: genList (i: substring i 1 text) (stringLength text);
-  removePrefix = prefix: text: if hasPrefix prefix text then substring (stringLength prefix) (-1) text else text;
   splitString = separator: text: filter isString (builtins.split (escapeRegex separator) text);
   unique = foldl' (seen: x: if elem x seen then seen else seen ++ [ x ]) [ ];
   intersectLists = list: filter (x: elem x list);
@@ -65,10 +54,6 @@ let
   getExe' = package: name: "${package}/bin/${name}";
   getExe = package: getExe' package package.meta.mainProgram;
   makeBinPath = concatMapStringsSep ":" (package: "${package}/bin");
-  recursiveUpdate =
-    a: b:
-    a
-    // mapAttrs (n: v: if a ? ${n} && isAttrs a.${n} && isAttrs v then recursiveUpdate a.${n} v else v) b;
   showOption = concatStringsSep ".";
 
   # --- properties of definitions
@@ -282,17 +267,10 @@ let
       description = "16 bit unsigned integer; between 0 and 65535 (both inclusive)";
     };
     str = simple "str" "string" isString;
-    lines = simple "lines" "strings concatenated with \"\\n\"" isString // {
-      merge = _: concatStringsSep "\n";
-    };
     strMatching = pattern: simple "strMatching" "string matching the pattern ${pattern}" (x: isString x && match pattern x != null);
     path = simple "path" "absolute path" (x: (isString x || isPath x || x ? outPath) && hasPrefix "/" (toString x));
     package = simple "package" "package" (x: x.type or null == "derivation");
-    attrs = simple "attrs" "attribute set" isAttrs // {
-      merge = _: foldl' (a: b: a // b) { };
-    };
     unspecified = simple "unspecified" "unspecified value" (_: true);
-    enum = values: simple "enum" "one of ${concatMapStringsSep ", " toJSON values}" (x: elem x values);
     nullOr = element: {
       name = "nullOr";
       description = "null or ${element.description}";
@@ -355,7 +333,6 @@ let
       };
   };
 
-  # Types without options in them.
   self = {
     inherit
       any
@@ -368,12 +345,10 @@ let
       evalModules
       filter
       filterAttrs
-      genAttrs
       getExe
       getExe'
       hasInfix
       hasPrefix
-      hasSuffix
       intersectLists
       isType
       literalExpression
@@ -396,8 +371,6 @@ let
       optionalAttrs
       optionalString
       optionals
-      recursiveUpdate
-      removePrefix
       showOption
       splitString
       types

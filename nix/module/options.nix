@@ -1,0 +1,220 @@
+# The options of module.nix. docs/module-options.md is made of them.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib)
+    literalExpression
+    mkEnableOption
+    mkOption
+    types
+    ;
+  cfg = config.services.forge-registry;
+  known = import ./settings.nix lib;
+
+  size = types.either types.ints.positive (types.strMatching "[0-9]+ ?([KMGT]i?)?B?");
+  duration = types.either types.ints.positive (types.strMatching "[0-9]+[smhd]?");
+  limit =
+    name: type: example: description:
+    mkOption {
+      type = types.nullOr type;
+      default = null;
+      inherit example;
+      description = "${description} The registry's own default is `${known.${name}}` (`${name}`).";
+    };
+in
+{
+  options.services.forge-registry = {
+    enable = mkEnableOption "forge-registry, a container registry that builds images with Nix on demand";
+
+    package = mkOption {
+      type = types.package;
+      default = pkgs.forge-registry;
+      defaultText = literalExpression "pkgs.forge-registry";
+      description = "The package that provides forge-registry.";
+    };
+
+    listenAddresses = mkOption {
+      type = types.nonEmptyListOf types.str;
+      default = [ "127.0.0.1" ];
+      example = [
+        "0.0.0.0"
+        "::"
+        "/run/forge-registry.socket"
+      ];
+      description = ''
+        Addresses to listen on, IPv4 or IPv6, at {option}`services.forge-registry.port`; and absolute paths of Unix
+        sockets. systemd listens, so clients wait and are not refused while the registry restarts.
+      '';
+    };
+
+    port = mkOption {
+      type = types.port;
+      default = 6443;
+      description = "The TCP port to listen on.";
+    };
+
+    openFirewall = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether to open {option}`services.forge-registry.port` in the firewall.";
+    };
+
+    flake = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "github:owner/repo";
+      description = ''
+        The flake whose images are served, as a reference without an attribute. The evaluator fetches it as a user of its
+        own, which sees no home directory and no file in {file}`/tmp`. Without a flake, only
+        {option}`services.forge-registry.images` are served, and no evaluator runs.
+      '';
+    };
+
+    images = mkOption {
+      type = types.attrsOf types.package;
+      default = { };
+      example = literalExpression ''
+        {
+          hello = pkgs.dockerTools.buildLayeredImage { name = "hello"; contents = [ pkgs.hello ]; };
+          "shop/web" = inputs.shop.packages.x86_64-linux.image;
+        }
+      '';
+      description = ''
+        Images to serve by these names, without evaluating anything. The system contains their derivations alone: an
+        image is built when it is first pulled. (Installation media and virtual machines that are made of the system
+        cannot contain a derivation without its outputs; Nix wants these built.)
+      '';
+    };
+
+    systems = mkOption {
+      type = types.listOf (types.strMatching "[a-z0-9_]+-[a-z0-9_]+");
+      default = [ ];
+      example = [
+        "x86_64-linux"
+        "aarch64-linux"
+      ];
+      description = ''
+        Nix systems in which the flake's attributes are looked up, the preferred first. Empty is the machine's own.
+      '';
+    };
+
+    limits = {
+      builds = limit "MAX_BUILDS" types.ints.positive 8 "Images that are built at a time.";
+      queuedBuilds = limit "MAX_QUEUED_BUILDS" types.ints.unsigned 16 "Builds that wait for their turn.";
+      buildTime = limit "NIX_BUILD_TIMEOUT" duration "1h" "How long one derivation may build.";
+      evaluations = limit "MAX_EVALUATIONS" types.ints.positive 8 "Evaluations at a time.";
+      queuedEvaluations =
+        limit "MAX_QUEUED_EVALUATIONS" types.ints.unsigned 64
+          "Evaluations that wait for their turn.";
+      connections = limit "MAX_CONNECTIONS" types.ints.positive 4096 "Connections of clients at a time.";
+      imageSize = limit "MAX_IMAGE_BYTES" size "8GiB" "Size of an image's archive once decompressed.";
+    };
+
+    retention = {
+      days =
+        limit "RETENTION_DAYS" types.ints.positive 30
+          "Days after which an image that nobody asks for loses its GC root.";
+      images = limit "CACHE_SIZE" types.ints.positive 200 "Images that are kept at most.";
+    };
+
+    cache = {
+      blobs =
+        limit "CACHE_MAX_BYTES" size "50GiB"
+          "Size of the cache for layers of compressed archives; all others are served from the store.";
+      entryLists =
+        limit "LAYERS_MAX_BYTES" size "4GiB"
+          "Size of the lists of files of layers that are computed from store paths.";
+    };
+
+    evaluator = {
+      enable = mkOption {
+        type = types.bool;
+        default = cfg.flake != null;
+        defaultText = literalExpression "config.services.forge-registry.flake != null";
+        description = "Whether to run the evaluator. A flake needs it; images need none.";
+      };
+
+      package = mkOption {
+        type = types.package;
+        default = config.nix.package;
+        defaultText = literalExpression "config.nix.package";
+        description = "The Nix that evaluates.";
+      };
+
+      memoryMax = mkOption {
+        type = types.str;
+        default = "4G";
+        example = "12G";
+        description = "Memory that one evaluation may use ({manpage}`systemd.resource-control(5)`, `MemoryMax=`).";
+      };
+
+      cpuQuota = mkOption {
+        type = types.strMatching "[0-9]+%";
+        default = "200%";
+        description = "Processor time that one evaluation may use; `100%` is one processor.";
+      };
+
+      timeLimit = mkOption {
+        type = duration;
+        default = 300;
+        example = "10m";
+        description = "How long one evaluation may take, fetching included; a number is seconds.";
+      };
+
+      acceptFlakeConfig = mkOption {
+        type = types.bool;
+        default = false;
+        description = ''
+          Whether the registry's builds may use the substituters and public keys that the flake's own `nixConfig` names,
+          beside those of this host. Who can change the flake then decides whose binaries this host takes. As nix-daemon
+          takes these from trusted users only, the registry's user becomes one (`nix.settings.extra-trusted-users`), and
+          with that nearly as powerful as root. Revisions that clients ask for by tag have no say in it.
+        '';
+      };
+
+      accessTokensFile = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        example = "/run/secrets/nix-access-tokens";
+        description = ''
+          A file with a line like `access-tokens = github.com=ghp_…` for {file}`nix.conf`, with which private flakes are
+          fetched. It is read by systemd; only the evaluator gets to see it, the registry does not.
+        '';
+      };
+    };
+
+    settings = mkOption {
+      type = types.attrsOf (
+        types.nullOr (
+          types.oneOf [
+            types.bool
+            types.int
+            types.str
+            types.path
+          ]
+        )
+      );
+      default = { };
+      example = {
+        TAG_TTL = "5m";
+        LOG_FORMAT = "json";
+      };
+      description = ''
+        Further settings, as the environment variables that `forge-registry --help` lists. Names that it does not know
+        are refused, and those that have an option of their own are set by that. Of a file that a setting names, the
+        registry gets to see the folder.
+      '';
+    };
+
+    environmentFile = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = "/run/secrets/forge-registry";
+      description = "A file of settings, one `NAME=value` a line, that must not be in the Nix store.";
+    };
+  };
+}
