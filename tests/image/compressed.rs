@@ -44,7 +44,7 @@ fn large() -> Vec<u8> {
         })
         .collect();
     let tar = layer(&text);
-    assert!(tar.len() > 5 << 20 && tar.len() % (4 << 20) != 0);
+    assert!(tar.len() > 5 << 20 && !tar.len().is_multiple_of(4 << 20));
     tar
 }
 
