@@ -10,6 +10,7 @@ mod changing;
 mod clients;
 mod collecting;
 mod commands;
+mod compressing;
 mod conforming;
 mod disk_full;
 mod faults;

@@ -55,6 +55,16 @@ fn containerd_runs_an_image_of_every_format() {
 }
 
 #[test]
+fn layers_compressed_with_gzip_run() {
+    scenarios::compressed_layers_run(&Containerd::start(), "gzip", true);
+}
+
+#[test]
+fn layers_compressed_with_zstd_run() {
+    scenarios::compressed_layers_run(&Containerd::start(), "zstd", true);
+}
+
+#[test]
 fn containerd_runs_packages_without_an_image() {
     scenarios::packages_without_an_image_run(&Containerd::start());
 }

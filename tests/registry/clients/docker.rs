@@ -58,6 +58,16 @@ fn docker_runs_an_image_of_every_format() {
 }
 
 #[test]
+fn layers_compressed_with_gzip_run() {
+    scenarios::compressed_layers_run(&Docker::start(), "gzip", true);
+}
+
+#[test]
+fn layers_compressed_with_zstd_run() {
+    scenarios::compressed_layers_run(&Docker::start(), "zstd", true);
+}
+
+#[test]
 fn docker_runs_packages_without_an_image() {
     scenarios::packages_without_an_image_run(&Docker::start());
 }

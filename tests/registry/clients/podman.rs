@@ -55,6 +55,16 @@ fn podman_runs_an_image_of_every_format() {
 }
 
 #[test]
+fn layers_compressed_with_gzip_run() {
+    scenarios::compressed_layers_run(&Podman::new(), "gzip", true);
+}
+
+#[test]
+fn layers_compressed_with_zstd_run() {
+    scenarios::compressed_layers_run(&Podman::new(), "zstd", true);
+}
+
+#[test]
 fn podman_runs_packages_without_an_image() {
     scenarios::packages_without_an_image_run(&Podman::new());
 }

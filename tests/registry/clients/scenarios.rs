@@ -34,6 +34,37 @@ pub fn an_image_of_every_format_runs(client: &dyn Client) {
     }
 }
 
+/// Images whose layers are kept compressed are pulled by a client that has nothing yet, and run if what runs them can unpack
+/// the layers.
+pub fn compressed_layers_run(client: &dyn Client, compression: &str, unpacked: bool) {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[("LAYER_COMPRESSION", compression), ("TAG_TTL", "1h")]);
+    for (name, prints) in [
+        ("packages/hello-plain", GREETING),
+        ("packages/hello", GREETING),
+        ("packages/hello-streamed", "Hello from the package greeter"),
+        ("packages/greet", "Hello, world from greet"),
+    ] {
+        let image = format!("{}/{name}:latest", registry.address);
+        client.pull(&image).expect();
+        if unpacked {
+            let printed = client.run(&image, &[]).expect().to_owned();
+            assert!(printed.contains(prints), "{name}: {printed}");
+        }
+        let manifest = registry.manifest(name, "latest");
+        let media_type = format!("application/vnd.oci.image.layer.v1.tar+{compression}");
+        let types = manifest.json()["layers"].as_array().unwrap().clone();
+        assert!(types.iter().all(|layer| layer["mediaType"] == *media_type), "{types:?}");
+        // Stopped, it has logged every request that it answered. The second image has the layers of the first.
+        registry.stop();
+        for layer in layers(&manifest).iter().filter(|_| name == "packages/hello-plain") {
+            let line = format!("reference=\"{layer}\"");
+            assert!(requests(&registry, &["method=GET", &line, "status=200"]) > 0, "{}", registry.log());
+        }
+        registry.run();
+    }
+}
+
 pub fn packages_without_an_image_run(client: &dyn Client) {
     let flake = Flake::new("");
     let mut registry = Registry::start(&flake, &[("NIX_SNAPSHOTTER", "1"), ("TAG_TTL", "1h")]);

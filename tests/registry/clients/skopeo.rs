@@ -63,6 +63,17 @@ fn skopeo_copies_an_image_of_every_format_that_then_runs() {
 }
 
 #[test]
+fn layers_compressed_with_gzip_run() {
+    scenarios::compressed_layers_run(&Skopeo::new(), "gzip", true);
+}
+
+#[test]
+fn layers_compressed_with_zstd_are_pulled() {
+    // umoci 0.4, which unpacks here, does not know zstd.
+    scenarios::compressed_layers_run(&Skopeo::new(), "zstd", false);
+}
+
+#[test]
 fn skopeo_copies_packages_without_an_image_that_then_run() {
     scenarios::packages_without_an_image_run(&Skopeo::new());
 }
