@@ -58,12 +58,12 @@ fn containerd_runs_an_image_of_every_format() {
 }
 
 #[test]
-fn layers_compressed_with_gzip_run() {
+fn containerd_runs_layers_compressed_with_gzip() {
     scenarios::compressed_layers(&Containerd::start(), "gzip", Compressed::Run);
 }
 
 #[test]
-fn layers_compressed_with_zstd_run() {
+fn containerd_runs_layers_compressed_with_zstd() {
     scenarios::compressed_layers(&Containerd::start(), "zstd", Compressed::Run);
 }
 

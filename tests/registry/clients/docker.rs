@@ -61,12 +61,12 @@ fn docker_runs_an_image_of_every_format() {
 }
 
 #[test]
-fn layers_compressed_with_gzip_run() {
+fn docker_runs_layers_compressed_with_gzip() {
     scenarios::compressed_layers(&Docker::start(), "gzip", Compressed::Run);
 }
 
 #[test]
-fn an_image_with_zstd_is_plain_for_a_docker_that_cannot_unpack_that() {
+fn docker_20_runs_an_image_with_zstd_in_the_form_without() {
     // The version here is 20.10.
     scenarios::compressed_layers(&Docker::start(), "zstd", Compressed::PlainInstead);
 }

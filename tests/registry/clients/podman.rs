@@ -58,12 +58,12 @@ fn podman_runs_an_image_of_every_format() {
 }
 
 #[test]
-fn layers_compressed_with_gzip_run() {
+fn podman_runs_layers_compressed_with_gzip() {
     scenarios::compressed_layers(&Podman::new(), "gzip", Compressed::Run);
 }
 
 #[test]
-fn layers_compressed_with_zstd_run() {
+fn podman_runs_layers_compressed_with_zstd() {
     scenarios::compressed_layers(&Podman::new(), "zstd", Compressed::Run);
 }
 

@@ -66,12 +66,12 @@ fn skopeo_copies_an_image_of_every_format_that_then_runs() {
 }
 
 #[test]
-fn layers_compressed_with_gzip_run() {
+fn skopeo_runs_layers_compressed_with_gzip() {
     scenarios::compressed_layers(&Skopeo::new(), "gzip", Compressed::Run);
 }
 
 #[test]
-fn layers_compressed_with_zstd_are_pulled() {
+fn skopeo_pulls_layers_compressed_with_zstd() {
     // umoci 0.4, which unpacks here, does not know zstd.
     scenarios::compressed_layers(&Skopeo::new(), "zstd", Compressed::Pulled);
 }
