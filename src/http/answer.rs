@@ -2,6 +2,7 @@
 
 use super::{
     accept::Accept,
+    agent,
     body::Body,
     conditional::{self, Outcome},
     encoding,
@@ -68,9 +69,17 @@ pub fn manifest(
     answer: &ManifestAnswer,
 ) -> Result<Response<Body>, Failure> {
     let by_tag = matches!(reference, Reference::Tag(_));
+    let zstd = by_tag && answer.documents.iter().any(Document::has_zstd);
     let document = match reference {
-        Reference::Tag(_) => Accept::from_headers(asked.headers).choose(&answer.documents),
-        Reference::Digest(digest) => answer.documents.iter().find(|d| d.digest == *digest),
+        Reference::Tag(_) => {
+            // The other form has layers that such a client can unpack.
+            let fit =
+                |document: &&Document| !(zstd && agent::lacks_zstd(asked.headers) && document.has_zstd());
+            let fit: Vec<Document> = answer.documents.iter().filter(fit).cloned().collect();
+            let documents = if fit.is_empty() { &answer.documents } else { &fit };
+            Accept::from_headers(asked.headers).choose(documents).cloned()
+        }
+        Reference::Digest(digest) => answer.documents.iter().find(|d| d.digest == *digest).cloned(),
     };
     let Some(document) = document else {
         return Err(Failure::internal(format!("the registry answered {reference} without a document")));
@@ -78,7 +87,8 @@ pub fn manifest(
     let cache = if by_tag { REVALIDATE } else { IMMUTABLE };
     let mut response = immutable_content(asked, &document.digest, cache)?;
     if by_tag {
-        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+        let vary = if zstd { "Accept, User-Agent" } else { "Accept" };
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static(vary));
     }
     if response.status() == StatusCode::OK {
         let Ok(content_type) = HeaderValue::try_from(&document.media_type) else {

@@ -98,6 +98,13 @@ pub struct Document {
 }
 
 impl Document {
+    /// Whether it mentions a layer that is compressed with zstd.
+    pub fn has_zstd(&self) -> bool {
+        [media_type::OCI_LAYER_ZSTD, media_type::DOCKER_LAYER_ZSTD]
+            .iter()
+            .any(|zstd| self.bytes.windows(zstd.len()).any(|part| part == zstd.as_bytes()))
+    }
+
     /// Exact bytes of the given type.
     pub fn new(media_type: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();

@@ -72,6 +72,26 @@ async fn a_tag_gives_the_form_that_the_client_takes() {
 }
 
 #[tokio::test]
+async fn a_client_that_cannot_unpack_zstd_gets_the_form_without() {
+    let server = server().await;
+    let accept = format!("Accept: {}, {}", oci().media_type, docker().media_type);
+    let agent = |agent: &str| format!("User-Agent: {agent}");
+    for (client, form) in
+        [("docker/20.10.24+dfsg1 go/go1.19", docker()), ("docker/23.0.1", oci()), ("x", oci())]
+    {
+        let headers = [accept.as_str(), &agent(client)];
+        for method in ["HEAD", "GET"] {
+            let answer = server.ask(method, "/v2/zstd/manifests/latest", &headers).await;
+            assert_eq!(answer.header("content-type"), Some(form.media_type.as_str()), "{client}");
+            assert_eq!(answer.header("vary"), Some("Accept, User-Agent"));
+        }
+        // Of other images it gets what everybody gets.
+        let answer = server.ask("GET", "/v2/a/manifests/latest", &headers).await;
+        assert_eq!((answer.body.as_slice(), answer.header("vary")), (oci().bytes.as_ref(), Some("Accept")));
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_has_the_content_gets_304() {
     let server = server().await;
     let blob = format!("/v2/a/blobs/{}", Digest::of(SMALL));

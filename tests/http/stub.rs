@@ -85,6 +85,12 @@ impl Api for Stub {
                 let retry_after = Duration::from_secs(7);
                 Err(RegistryError::InProgress { message: "hello is being built".into(), retry_after })
             }
+            "zstd" => {
+                let layer = format!(r#"{{"layers":["{}"]}}"#, media_type::OCI_LAYER_ZSTD);
+                Ok(ManifestAnswer {
+                    documents: vec![Document::new(media_type::OCI_MANIFEST, layer), docker()],
+                })
+            }
             _ => match reference {
                 Reference::Tag(tag) if tag.as_str() == "latest" => {
                     Ok(ManifestAnswer { documents: vec![oci(), docker()] })

@@ -1,6 +1,9 @@
 //! containerd through `ctr`, with a containerd of its own.
 
-use super::{Client, Daemon, Folder, Outcome, outcome, scenarios};
+use super::{
+    Client, Daemon, Folder, Outcome, outcome,
+    scenarios::{self, Compressed},
+};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub struct Containerd {
@@ -55,13 +58,13 @@ fn containerd_runs_an_image_of_every_format() {
 }
 
 #[test]
-fn layers_compressed_with_gzip_run() {
-    scenarios::compressed_layers_run(&Containerd::start(), "gzip", true);
+fn containerd_runs_layers_compressed_with_gzip() {
+    scenarios::compressed_layers(&Containerd::start(), "gzip", Compressed::Run);
 }
 
 #[test]
-fn layers_compressed_with_zstd_run() {
-    scenarios::compressed_layers_run(&Containerd::start(), "zstd", true);
+fn containerd_runs_layers_compressed_with_zstd() {
+    scenarios::compressed_layers(&Containerd::start(), "zstd", Compressed::Run);
 }
 
 #[test]

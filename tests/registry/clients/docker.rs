@@ -1,6 +1,9 @@
 //! docker, with a dockerd of its own.
 
-use super::{Client, Daemon, Folder, Outcome, outcome, run_arguments, scenarios};
+use super::{
+    Client, Daemon, Folder, Outcome, outcome, run_arguments,
+    scenarios::{self, Compressed},
+};
 
 pub struct Docker {
     socket: String,
@@ -58,13 +61,14 @@ fn docker_runs_an_image_of_every_format() {
 }
 
 #[test]
-fn layers_compressed_with_gzip_run() {
-    scenarios::compressed_layers_run(&Docker::start(), "gzip", true);
+fn docker_runs_layers_compressed_with_gzip() {
+    scenarios::compressed_layers(&Docker::start(), "gzip", Compressed::Run);
 }
 
 #[test]
-fn layers_compressed_with_zstd_run() {
-    scenarios::compressed_layers_run(&Docker::start(), "zstd", true);
+fn docker_20_runs_an_image_with_zstd_in_the_form_without() {
+    // The version here is 20.10.
+    scenarios::compressed_layers(&Docker::start(), "zstd", Compressed::PlainInstead);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! podman, which asks as CRI-O and buildah do.
 
-use super::{Client, Folder, Outcome, outcome, run_arguments, scenarios};
+use super::{
+    Client, Folder, Outcome, outcome, run_arguments,
+    scenarios::{self, Compressed},
+};
 
 /// podman with images of its own. vfs and cgroupfs work in containers and without systemd.
 pub struct Podman {
@@ -55,13 +58,13 @@ fn podman_runs_an_image_of_every_format() {
 }
 
 #[test]
-fn layers_compressed_with_gzip_run() {
-    scenarios::compressed_layers_run(&Podman::new(), "gzip", true);
+fn podman_runs_layers_compressed_with_gzip() {
+    scenarios::compressed_layers(&Podman::new(), "gzip", Compressed::Run);
 }
 
 #[test]
-fn layers_compressed_with_zstd_run() {
-    scenarios::compressed_layers_run(&Podman::new(), "zstd", true);
+fn podman_runs_layers_compressed_with_zstd() {
+    scenarios::compressed_layers(&Podman::new(), "zstd", Compressed::Run);
 }
 
 #[test]

@@ -34,9 +34,18 @@ pub fn an_image_of_every_format_runs(client: &dyn Client) {
     }
 }
 
-/// Images whose layers are kept compressed are pulled by a client that has nothing yet, and run if what runs them can unpack
-/// the layers.
-pub fn compressed_layers_run(client: &dyn Client, compression: &str, unpacked: bool) {
+/// What a client does with layers that are kept compressed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Compressed {
+    Run,
+    /// What runs the images here cannot unpack them.
+    Pulled,
+    /// It cannot unpack them, so it gets the form of the image that has plain ones.
+    PlainInstead,
+}
+
+/// Images whose layers are kept compressed are pulled by a client that has nothing yet.
+pub fn compressed_layers(client: &dyn Client, compression: &str, expected: Compressed) {
     let flake = Flake::new("");
     let mut registry = Registry::start(&flake, &[("LAYER_COMPRESSION", compression), ("TAG_TTL", "1h")]);
     for (name, prints) in [
@@ -47,12 +56,18 @@ pub fn compressed_layers_run(client: &dyn Client, compression: &str, unpacked: b
     ] {
         let image = format!("{}/{name}:latest", registry.address);
         client.pull(&image).expect();
-        if unpacked {
+        if expected != Compressed::Pulled {
             let printed = client.run(&image, &[]).expect().to_owned();
             assert!(printed.contains(prints), "{name}: {printed}");
         }
-        let manifest = registry.manifest(name, "latest");
-        let media_type = format!("application/vnd.oci.image.layer.v1.tar+{compression}");
+        let docker = [("accept", "application/vnd.docker.distribution.manifest.v2+json")];
+        let (accept, media_type) = match expected {
+            Compressed::PlainInstead => {
+                (&docker[..], "application/vnd.docker.image.rootfs.diff.tar".to_owned())
+            }
+            _ => (&[][..], format!("application/vnd.oci.image.layer.v1.tar+{compression}")),
+        };
+        let manifest = registry.request("GET", &format!("/v2/{name}/manifests/latest"), accept);
         let types = manifest.json()["layers"].as_array().unwrap().clone();
         assert!(types.iter().all(|layer| layer["mediaType"] == *media_type), "{types:?}");
         // Stopped, it has logged every request that it answered. The second image has the layers of the first.

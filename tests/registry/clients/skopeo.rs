@@ -1,6 +1,9 @@
 //! skopeo, which copies images; umoci unpacks them, and runc runs them.
 
-use super::{Client, Folder, Outcome, outcome, root, scenarios};
+use super::{
+    Client, Folder, Outcome, outcome, root,
+    scenarios::{self, Compressed},
+};
 use crate::support::{Flake, Registry, nix, sha256};
 use std::{
     collections::BTreeMap,
@@ -63,14 +66,14 @@ fn skopeo_copies_an_image_of_every_format_that_then_runs() {
 }
 
 #[test]
-fn layers_compressed_with_gzip_run() {
-    scenarios::compressed_layers_run(&Skopeo::new(), "gzip", true);
+fn skopeo_runs_layers_compressed_with_gzip() {
+    scenarios::compressed_layers(&Skopeo::new(), "gzip", Compressed::Run);
 }
 
 #[test]
-fn layers_compressed_with_zstd_are_pulled() {
+fn skopeo_pulls_layers_compressed_with_zstd() {
     // umoci 0.4, which unpacks here, does not know zstd.
-    scenarios::compressed_layers_run(&Skopeo::new(), "zstd", false);
+    scenarios::compressed_layers(&Skopeo::new(), "zstd", Compressed::Pulled);
 }
 
 #[test]
