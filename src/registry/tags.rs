@@ -92,9 +92,9 @@ impl Registry {
         if !self.is_of_current_sources(resolved_at) {
             return Freshness::Expired;
         }
-        if age <= self.settings.tag_ttl {
+        if age < self.settings.tag_ttl {
             Freshness::Fresh
-        } else if age <= self.settings.tag_ttl + self.settings.tag_stale {
+        } else if age < self.settings.tag_ttl + self.settings.tag_stale {
             Freshness::Stale
         } else {
             Freshness::Expired
