@@ -107,7 +107,7 @@ settings! {
     cache_size "CACHE_SIZE" = "1000",
         "Images in the index; beyond that the least recently used is dropped.";
     cache_max_bytes "CACHE_MAX_BYTES" = "20GiB",
-        "Size of the blob cache, which holds layers of compressed archives; beyond that the least recently used go.";
+        "Size of the blob cache, which holds layers of compressed archives and layers that LAYER_COMPRESSION compresses; beyond that the least recently used go.";
     layers_max_bytes "LAYERS_MAX_BYTES" = "1GiB",
         "Size of the entry lists of layers that are computed from store paths, about 60 bytes a file; beyond that the least recently used go and are made again when asked for.";
     max_mapped_files "MAX_MAPPED_FILES" = "1024",
@@ -155,7 +155,7 @@ settings! {
         "Header lines of a request; more is answered 431.";
     max_encodings "MAX_ENCODINGS" = "",
         "Chunks of responses that are compressed at a time, for clients that accept gzip or zstd; the number of processors if not set, 0 to compress none.";
-    encoding_min_rate "ENCODING_MIN_RATE" = "1GiB",
+    encoding_min_rate "ENCODING_MIN_RATE" = "4GiB",
         "Bytes of a layer a second below which compressing a response never takes it, if the client takes that many; 0 compresses as well as can be, however long it takes.";
     max_streams "MAX_STREAMS" = "128",
         "Requests at a time in one HTTP/2 connection.";

@@ -7,7 +7,7 @@ pub(super) const LEVELS: usize = 5;
 
 /// Time that a response may take for its first chunks, before anything is known of its client: less than anybody
 /// notices, and enough to compress what is small.
-const GRACE: f64 = 0.005;
+pub(super) const GRACE: f64 = 0.005;
 /// Chunks whose time can be saved for one that takes longer.
 const SAVED: f64 = 4.0;
 /// How much a level that is not in use is taken to become cheaper with each chunk, so that it is tried again: what
@@ -34,6 +34,8 @@ pub(super) struct Pace {
     /// Seconds a byte that each level takes; guessed until it has been used.
     costs: [f64; LEVELS],
     account: f64,
+    /// What is in it at the beginning, and never has to be earned to be saved.
+    grace: f64,
     /// The highest level for the next chunk.
     up_to: usize,
     /// How many chunks are to be stored after the next that is not worth compressing, and how many are left now.
@@ -42,13 +44,14 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Keeps `min_rate` bytes a second; with zero it always chooses the highest level. `costs` are guesses, in
-    /// nanoseconds a byte.
-    pub(super) fn new(min_rate: u64, costs: [f64; LEVELS]) -> Self {
+    /// nanoseconds a byte; `grace` is in seconds.
+    pub(super) fn new(min_rate: u64, costs: [f64; LEVELS], grace: f64) -> Self {
         Self {
             least: 1.0 / min_rate as f64,
             client: 0.0,
             costs: costs.map(|cost| cost / 1e9),
-            account: GRACE,
+            account: grace,
+            grace,
             up_to: FIRST,
             pause: (1, 0),
         }
@@ -57,7 +60,7 @@ impl Pace {
     /// The level for a chunk.
     pub(super) fn level(&mut self, bytes: usize) -> usize {
         let earned = bytes as f64 * self.least.max(self.client);
-        self.account = (self.account + earned).min(SAVED * earned + GRACE);
+        self.account = (self.account + earned).min(SAVED * earned + self.grace);
         if self.pause.1 > 0 {
             self.pause.1 -= 1;
             return 0;
@@ -104,7 +107,7 @@ mod tests {
     /// The levels that 1000 chunks get, and the seconds that the encoder needs for them, where levels take `costs`
     /// nanoseconds a byte and the client takes `client`.
     fn simulate(min_rate: u64, costs: [f64; LEVELS], client: f64) -> (Vec<usize>, f64) {
-        let mut pace = Pace::new(min_rate, GUESSES);
+        let mut pace = Pace::new(min_rate, GUESSES, GRACE);
         let (mut levels, mut busy) = (Vec::new(), 0.0);
         for _ in 0..1000 {
             let level = pace.level(CHUNK);
@@ -133,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_compressed_is_tried_less_and_less() {
-        let mut pace = Pace::new(0, GUESSES);
+        let mut pace = Pace::new(0, GUESSES, GRACE);
         let levels: Vec<usize> = (0..80)
             .map(|_| {
                 let level = pace.level(CHUNK);
@@ -162,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_becomes_easier_is_compressed_again() {
-        let mut pace = Pace::new(100 << 20, GUESSES);
+        let mut pace = Pace::new(100 << 20, GUESSES, GRACE);
         for _ in 0..100 {
             let level = pace.level(CHUNK);
             pace.spent(level, CHUNK, Duration::from_millis(if level > 0 { 100 } else { 1 }), CHUNK);

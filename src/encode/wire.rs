@@ -3,7 +3,7 @@
 use super::{
     Coding,
     gzip::{self, Deflate},
-    pace::{LEVELS, Pace},
+    pace::{GRACE, LEVELS, Pace},
     zstd,
 };
 use ::zstd::bulk::Compressor;
@@ -90,13 +90,14 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder that has nothing of its own but a few numbers.
-    pub fn new(coding: Coding, encoders: Arc<Encoders>) -> Self {
+    /// An encoder that has nothing of its own but a few numbers. For a client on this machine it compresses nothing before it
+    /// has seen that the client leaves time for it.
+    pub fn new(coding: Coding, encoders: Arc<Encoders>, is_local: bool) -> Self {
         let costs = match coding {
             Coding::Gzip => GZIP_COSTS,
             Coding::Zstd => ZSTD_COSTS,
         };
-        let pace = Pace::new(encoders.min_rate, costs);
+        let pace = Pace::new(encoders.min_rate, costs, if is_local { 0.0 } else { GRACE });
         Self { coding, encoders, pace, crc: crc32fast::Hasher::new(), length: 0, begun: false }
     }
 
@@ -228,11 +229,10 @@ mod tests {
         let chunks = vec![Bytes::from(b"compressible ".repeat(80_000)); 8];
         let length: usize = chunks.iter().map(Bytes::len).sum();
         for coding in CODINGS {
-            let patient = encode(Encoder::new(coding, Arc::new(Encoders::new(1, 0))), &chunks);
+            let patient = encode(Encoder::new(coding, Arc::new(Encoders::new(1, 0)), true), &chunks);
             assert!(patient.len() < length / 50);
-            // Nobody is that fast, so after the grace everything is stored.
-            let mut hurried = Encoder::new(coding, Arc::new(Encoders::new(1, u64::MAX)));
-            hurried.pace.spent(0, 1, Duration::from_secs(1), 0);
+            // Nobody is that fast, so everything is stored.
+            let hurried = Encoder::new(coding, Arc::new(Encoders::new(1, u64::MAX)), true);
             let hurried = encode(hurried, &chunks);
             assert!(hurried.len() > length && hurried.len() < length + length / 1000);
             assert!(
@@ -247,11 +247,12 @@ mod tests {
         let encoders = Arc::new(Encoders::new(1, 0));
         for coding in CODINGS {
             let working = encoders.take().unwrap();
-            let stored = encode(Encoder::new(coding, encoders.clone()), std::slice::from_ref(&chunk));
+            let stored = encode(Encoder::new(coding, encoders.clone(), false), std::slice::from_ref(&chunk));
             assert!(stored.len() > chunk.len());
             assert_eq!(decode(coding, &stored), chunk);
             drop(working);
-            let compressed = encode(Encoder::new(coding, encoders.clone()), std::slice::from_ref(&chunk));
+            let compressed =
+                encode(Encoder::new(coding, encoders.clone(), false), std::slice::from_ref(&chunk));
             assert!(compressed.len() < chunk.len() / 100);
         }
     }
@@ -276,7 +277,7 @@ mod tests {
                 }).collect::<Vec<u8>>().into()
             }).collect();
             for coding in CODINGS {
-                let encoder = Encoder::new(coding, Arc::new(Encoders::new(1, min_rate)));
+                let encoder = Encoder::new(coding, Arc::new(Encoders::new(1, min_rate)), false);
                 prop_assert!(decode(coding, &encode(encoder, &chunks)) == chunks.concat());
             }
         }

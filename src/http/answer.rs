@@ -42,6 +42,8 @@ pub struct Asked<'a> {
     pub headers: &'a HeaderMap,
     /// Of HTTP.
     pub version: Version,
+    /// Whether the client is on this machine.
+    pub is_local: bool,
 }
 
 impl Asked<'_> {

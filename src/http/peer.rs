@@ -11,6 +11,16 @@ pub enum Peer {
     Unix,
 }
 
+impl Peer {
+    /// Whether it is on this machine, where bytes cost less than anything that makes them fewer.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Inet(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix => true,
+        }
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -72,10 +72,12 @@ impl<A: Api> Service<A> {
         B: http_body::Body + Unpin,
     {
         let id = self.ids.next();
+        let is_local = peer.is_local();
         let mut log = RequestLog::new(id, peer, &request);
         let (parts, mut body) = request.into_parts();
         let drained = drain(&parts, &mut body).await;
-        let asked = Asked { method: &parts.method, headers: &parts.headers, version: parts.version };
+        let asked =
+            Asked { method: &parts.method, headers: &parts.headers, version: parts.version, is_local };
 
         let route = match refusal {
             Some(failure) => Err(failure),
@@ -163,7 +165,7 @@ impl<A: Api> Service<A> {
         let coding = asked.coding().filter(|_| self.encoders.are_enabled() && blob.len() >= ENCODED_FROM)?;
         // Why a blob cannot be read is going to show when it is sent.
         let plain = blob.is_compressed().await.is_ok_and(|compressed| !compressed);
-        plain.then(|| Encoder::new(coding, self.encoders.clone()))
+        plain.then(|| Encoder::new(coding, self.encoders.clone(), asked.is_local))
     }
 
     async fn manifest(
