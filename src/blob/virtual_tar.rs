@@ -84,7 +84,7 @@ impl TarReader {
                 };
                 let open = last.insert(open);
                 buffer.read(&open.file, range.start, range.end - range.start)?;
-                // What was read is what was hashed, even if the file has been written to since it was opened.
+                // Once, and after the read: so what was read is what was hashed, whenever the file was written to.
                 Ok(open.check()?)
             }
         });
@@ -97,9 +97,7 @@ fn open(path: PathBuf, mark: Mark) -> io::Result<Open> {
     // Never through a link, and never waiting: it was a regular file when it was hashed.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
     let file = file.map_err(|source| LayerError::Io { path: path.clone(), source })?;
-    let open = Open { path, mark, file };
-    open.check()?;
-    Ok(open)
+    Ok(Open { path, mark, file })
 }
 
 impl Open {
