@@ -72,12 +72,12 @@ impl Blob {
     pub fn body(&self, range: Range<u64>) -> BlobBody {
         let end = range.end.min(self.length);
         let next = range.start.min(end);
-        BlobBody { load: self.load(CHUNK.min(end - next)), next, end, loading: None }
+        BlobBody { load: self.load(), next, end, loading: None }
     }
 
     /// A body of all bytes, encoded.
     pub fn encoded(&self, encoder: Encoder) -> EncodedBody {
-        EncodedBody::new(self.load(CHUNK.min(self.length)), self.length, encoder)
+        EncodedBody::new(self.load(), self.length, encoder)
     }
 
     /// Whether the bytes are compressed already, as far as their beginning tells.
@@ -85,19 +85,19 @@ impl Blob {
         if matches!(self.bytes, Backing::Tar(_)) {
             return Ok(false);
         }
-        let (load, head) = (self.load(MAGIC_MAX as u64), 0..self.length.min(MAGIC_MAX as u64));
+        let (load, head) = (self.load(), 0..self.length.min(MAGIC_MAX as u64));
         let head = tokio::task::spawn_blocking(move || chunk(&load, head)).await??;
         Ok(COMPRESSED.iter().any(|magic| head.starts_with(magic)))
     }
 
-    /// Reads ranges, of at most so many bytes; blocks on the disk.
-    pub fn reader(&self, most: u64) -> impl Fn(Range<u64>) -> io::Result<Bytes> + use<> {
-        let load = self.load(most.min(self.length));
+    /// Reads ranges; blocks on the disk.
+    pub fn reader(&self) -> impl Fn(Range<u64>) -> io::Result<Bytes> + use<> {
+        let load = self.load();
         move |range| chunk(&load, range)
     }
 
-    /// What brings ranges into memory, of at most so many bytes.
-    fn load(&self, most: u64) -> Load {
+    /// What brings ranges into memory.
+    fn load(&self) -> Load {
         match &self.bytes {
             Backing::Memory(bytes) => {
                 let bytes = bytes.clone();
@@ -112,7 +112,7 @@ impl Blob {
                 })
             }
             Backing::Tar(tar) => {
-                let reader = TarReader::new(tar.clone(), most as usize);
+                let reader = TarReader::new(tar.clone());
                 Arc::new(move |range| reader.read(range))
             }
         }

@@ -1,6 +1,7 @@
-//! Buffers that are used again within a response. A fresh one costs a page fault for every 4 KiB, and it is not in the
-//! processor's cache.
+//! Buffers that are used again, by one response after the other. A fresh one costs a page fault for every 4 KiB, and it is
+//! not in the processor's cache.
 
+use super::body::CHUNK;
 use bytes::Bytes;
 use std::{
     fs::File,
@@ -9,19 +10,27 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Buffers that nobody uses at the moment; one is being filled and one is being sent, so more are not worth keeping.
-const KEPT: usize = 3;
+/// As many as eight busy responses use: 16 MiB.
+const KEPT_CHUNKS: usize = 16;
 
 /// Hands out buffers of one size.
 #[derive(Debug)]
-pub(super) struct Buffers {
+pub struct Buffers {
     size: usize,
+    kept: usize,
+    /// What nobody uses at the moment.
     free: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Buffers {
-    pub(super) fn new(size: usize) -> Arc<Self> {
-        Arc::new(Self { size, free: Mutex::default() })
+    /// Buffers of `size` bytes, of which at most `kept` wait for their next use.
+    pub fn new(size: usize, kept: usize) -> Arc<Self> {
+        Arc::new(Self { size, kept, free: Mutex::default() })
+    }
+
+    /// For the chunks of responses. A busy response has two, one that is being filled and one that is being sent.
+    pub fn for_chunks() -> Arc<Self> {
+        Self::new(CHUNK as usize, KEPT_CHUNKS)
     }
 
     /// An empty buffer. It comes back when it is dropped, or the last [`Bytes`] that are made of it are.
@@ -85,7 +94,7 @@ impl AsRef<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut free = self.home.free.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.len() < KEPT {
+        if free.len() < self.home.kept {
             free.push(std::mem::take(&mut self.bytes));
         }
     }
@@ -97,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_buffer_comes_back_only_when_all_its_bytes_are_gone() {
-        let buffers = Buffers::new(4);
+        let buffers = Buffers::new(4, 1);
         let mut first = buffers.take();
         first.push(b"abcd").unwrap();
         let all = first.freeze();
@@ -114,8 +123,16 @@ mod tests {
     }
 
     #[test]
+    fn no_more_buffers_are_kept_than_it_was_told() {
+        let buffers = Buffers::new(4, 2);
+        let many: Vec<_> = (0..5).map(|_| buffers.take()).collect();
+        drop(many);
+        assert_eq!(buffers.free.lock().unwrap().len(), 2);
+    }
+
+    #[test]
     fn a_buffer_does_not_grow() {
-        let mut buffer = Buffers::new(4).take();
+        let mut buffer = Buffers::new(4, 1).take();
         buffer.push(b"abc").unwrap();
         assert!(buffer.push(b"de").is_err() && buffer.zeroes(u64::MAX).is_err());
         buffer.push(b"d").unwrap();

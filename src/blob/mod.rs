@@ -10,6 +10,7 @@ mod source;
 mod virtual_tar;
 
 pub use body::{Blob, BlobBody};
+pub use buffers::Buffers;
 pub use cache::{Cache, CacheError};
 pub use encoded::EncodedBody;
 pub use mapping::Mapping;

@@ -17,6 +17,7 @@ use std::{
 #[derive(Clone)]
 pub struct VirtualTar {
     list: Arc<EntryList>,
+    buffers: Arc<Buffers>,
     failed: Failed,
 }
 
@@ -30,10 +31,14 @@ impl fmt::Debug for VirtualTar {
 }
 
 impl VirtualTar {
-    /// The layer of this entry list. `failed` is called when a file is not what was hashed, or the list is damaged:
+    /// The layer of this entry list, read in ranges that fit into one of the `buffers`. `failed` is called when a file is not what was hashed, or the list is damaged:
     /// then the response is cut, and the layer has to be made again.
-    pub fn new(list: EntryList, failed: impl Fn(&io::Error) + Send + Sync + 'static) -> Self {
-        Self { list: Arc::new(list), failed: Arc::new(failed) }
+    pub fn new(
+        list: EntryList,
+        buffers: Arc<Buffers>,
+        failed: impl Fn(&io::Error) + Send + Sync + 'static,
+    ) -> Self {
+        Self { list: Arc::new(list), buffers, failed: Arc::new(failed) }
     }
 
     /// The length in bytes.
@@ -50,7 +55,6 @@ impl VirtualTar {
 /// Reads one layer for one response.
 pub(super) struct TarReader {
     tar: VirtualTar,
-    buffers: Arc<Buffers>,
     /// The file that was read last: large ones are read in several chunks.
     last: Mutex<Option<Open>>,
 }
@@ -62,9 +66,8 @@ struct Open {
 }
 
 impl TarReader {
-    /// Reads ranges of at most `chunk` bytes.
-    pub(super) fn new(tar: VirtualTar, chunk: usize) -> Self {
-        Self { tar, buffers: Buffers::new(chunk), last: Mutex::default() }
+    pub(super) fn new(tar: VirtualTar) -> Self {
+        Self { tar, last: Mutex::default() }
     }
 
     /// The bytes of a range.
@@ -72,7 +75,7 @@ impl TarReader {
     /// Files are read, whatever their size: to map one, populate it and let go of it again takes longer than to copy it,
     /// up to 64 MiB at least.
     pub(super) fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
-        let mut buffer = self.buffers.take();
+        let mut buffer = self.tar.buffers.take();
         let result = self.tar.list.pieces(range, &mut |piece| match piece {
             Piece::Bytes(bytes) => buffer.push(bytes),
             Piece::Zeroes(count) => buffer.zeroes(count),

@@ -6,7 +6,7 @@
 use super::{ImageBlob, ImageError, LayerCompression, Reader, measure::in_parallel};
 use crate::{
     blob::{
-        Blob, Fingerprint, Mapping, Source, VirtualTar,
+        Blob, Buffers, Fingerprint, Mapping, Source, VirtualTar,
         cache::{CacheWriter, Finished},
     },
     encode::{BLOCK, Coding, Compressor, VERSION},
@@ -168,7 +168,7 @@ fn in_blocks(
 ) -> io::Result<(Digest, u64, CacheWriter)> {
     let (length, threads) = (content.len(), threads.get() as u64);
     let run = |first: u64, blocks: mpsc::SyncSender<io::Result<Vec<u8>>>| {
-        let read = content.reader(BLOCK);
+        let read = content.reader();
         let mut compressor = Compressor::new(coding);
         let mut compress = |start: u64| {
             let range = start..length.min(start + BLOCK);
@@ -229,7 +229,11 @@ fn open(reader: &Reader, blob: &ImageBlob) -> io::Result<Blob> {
         }
         Source::Virtual { list } => {
             let list = EntryList::open(reader.lists.open_blob(list)?.ok_or_else(gone)?)?;
-            Ok(Blob::virtual_tar(VirtualTar::new(list, |_| ())))
+            Ok(Blob::virtual_tar(VirtualTar::new(
+                list,
+                Buffers::new(BLOCK as usize, reader.threads.get()),
+                |_| (),
+            )))
         }
         Source::Inline(bytes) => Ok(Blob::memory(bytes.clone())),
     }

@@ -203,7 +203,7 @@ impl Registry {
             return Ok(Err(Absent::Store));
         }
         let (this, digest) = (self.clone(), *digest);
-        Ok(Ok(Blob::virtual_tar(VirtualTar::new(entries, move |error| {
+        Ok(Ok(Blob::virtual_tar(VirtualTar::new(entries, self.buffers.clone(), move |error| {
             tracing::error!(%digest, %list, "a response was cut: {error}; the layer is made again");
             this.forget_list(&list);
         }))))

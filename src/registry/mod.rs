@@ -29,7 +29,7 @@ pub use retention::Retention;
 pub use work::{Step, Task, Work};
 
 use crate::{
-    blob::{Cache, Mappings},
+    blob::{Buffers, Cache, Mappings},
     closure::Popularity,
     image::{Limits, Options, Reader},
     index::{self, ImageId, Index, IndexError},
@@ -134,6 +134,7 @@ pub struct Registry {
     listed: Memory<(), Result<Arc<Vec<RepositoryName>>>>,
     hot: Hot,
     mapped: Mappings,
+    buffers: Arc<Buffers>,
     used: Mutex<HashMap<ImageId, u64>>,
     /// When the sources were read again on request; what names meant before then is not taken for current.
     reloaded: AtomicU64,
@@ -233,6 +234,7 @@ impl Registry {
             listed: Memory::new(NonZeroUsize::MIN),
             hot: Hot::default(),
             mapped: Mappings::new(settings.max_mapped_files),
+            buffers: Buffers::for_chunks(),
             used: Mutex::default(),
             reloaded: AtomicU64::new(0),
             changing: RwLock::default(),

@@ -5,7 +5,7 @@ use crate::{
     support::{Layer, length, read, reference_layer, store, style},
 };
 use forge_registry::{
-    blob::{Blob, VirtualTar},
+    blob::{Blob, Buffers, VirtualTar},
     layer::{Entry, EntryList, Kind, ListWriter, Mark, Owner, StorePaths, Style, Writer, walk, write_header},
     oci::Digest,
 };
@@ -260,7 +260,7 @@ fn a_sparse_file_beyond_eight_gibibytes_is_served_from_anywhere() {
     let (length, _) = writer.finish(Digest::of(b"")).unwrap();
 
     let list = EntryList::open(File::open(&list).unwrap()).unwrap();
-    let blob = Blob::virtual_tar(VirtualTar::new(list, |error| panic!("{error}")));
+    let blob = Blob::virtual_tar(VirtualTar::new(list, Buffers::for_chunks(), |error| panic!("{error}")));
     let start = headers.len() as u64;
     assert_eq!(headers.len(), 1536, "a size that does not fit takes an extended header");
     assert_eq!(length, (start + size + 499 + 1024).next_multiple_of(10_240));

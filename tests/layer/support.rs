@@ -2,7 +2,7 @@
 
 use crate::reference::{go, hex, python};
 use forge_registry::{
-    blob::{Blob, VirtualTar},
+    blob::{Blob, Buffers, VirtualTar},
     layer::{self, Contents, EntryList, Item, Owner, StorePaths, Style, What, Writer},
     oci::Digest,
 };
@@ -53,7 +53,7 @@ impl Layer {
         let count = move |_: &io::Error| {
             failures.fetch_add(1, Ordering::SeqCst);
         };
-        Blob::virtual_tar(VirtualTar::new(list, count))
+        Blob::virtual_tar(VirtualTar::new(list, Buffers::for_chunks(), count))
     }
 
     pub fn range(&self, range: Range<u64>) -> io::Result<Vec<u8>> {

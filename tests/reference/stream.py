@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import tarfile
+import threading
 
 
 class OldTarInfo(tarfile.TarInfo):
@@ -95,6 +96,17 @@ def header(out, style, entry):
     out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
 
 
+class Measured:
+    """Takes bytes for their digest and number."""
+
+    def __init__(self):
+        self.digest, self.size = hashlib.sha256(), 0
+
+    def write(self, data):
+        self.digest.update(data)
+        self.size += len(data)
+
+
 def image(out, conf, mode=None, writer="Python"):
     created = datetime.datetime.fromisoformat(conf["created"])
     written = datetime.datetime.fromisoformat(conf.get("mtime", conf["created"]))
@@ -133,9 +145,23 @@ def image(out, conf, mode=None, writer="Python"):
             if env:
                 config["Env"] = list(env.values())
         for paths in conf["store_layers"]:
-            content = io.BytesIO()
-            layer(content, style, root_mode, paths)
-            add_layer(content.getvalue(), paths)
+            # Twice, as nixpkgs does: digest and size come before the bytes. Nothing is held in memory.
+            measured = Measured()
+            layer(measured, style, root_mode, paths)
+            info = tarfile.TarInfo(measured.digest.hexdigest() + "/layer.tar")
+            info.size = measured.size
+            reading, writing = os.pipe()
+
+            def write(writing=writing, paths=paths):
+                with open(writing, "wb") as pipe:
+                    layer(pipe, style, root_mode, paths)
+
+            thread = threading.Thread(target=write)
+            thread.start()
+            with open(reading, "rb") as pipe:
+                archive.addfile(info, pipe)
+            thread.join()
+            layers.append((measured.digest.hexdigest(), info.name, paths))
         folder = conf["customisation_layer"]
         with open(folder + "/layer.tar", "rb") as content:
             add_layer(content.read(), [folder])
