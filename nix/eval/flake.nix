@@ -1,6 +1,7 @@
 # What the registry asks of a flake. Compiled into the binary and sent to the evaluator, applied to one attribute set:
 #
 #   flake    flake reference
+#   set      whether it is a package set, which need not be a flake
 #   systems  systems to look in, the preferred first
 #   caches   whether to tell the binary caches of the flake's nixConfig, which getFlake leaves out
 #   query    { list = { only; plain; }; }         what can be pulled: of all packages and applications, or only of these
@@ -9,12 +10,28 @@
 #            { find = { attrs; package; }; }      the first of these attribute paths that exists; else, unless it is null,
 #                                                 the package at this path, to make an image of
 #            { look = [ string ]; }               nothing of this path, only why it throws
+#            { packages = { wanted; extra; }; }   these packages of a package set, together with those of `extra` that it has
+#
+# A package set is a flake, or, as nixpkgs is without flakes, a folder with a default.nix that is a function of the system.
 #
 # Each path is looked up as `nix build` does: below packages.<system>, legacyPackages.<system>, and as it is. Its
 # elements may contain dots: each is first tried descending at every dot, then with dots as part of a name.
-{ flake, systems, caches, query }:
+{ flake, set, systems, caches, query }:
 let
-  outputs = builtins.getFlake flake;
+  # A folder with a default.nix is imported from where it is: nixpkgs is too large to be copied for each look.
+  folder =
+    let path = builtins.match "(path:)?(/[^?]*)(.*)" flake; in
+    if set && path != null && builtins.pathExists (builtins.elemAt path 1 + "/default.nix")
+    then builtins.elemAt path 1
+    else null;
+  outputs =
+    if folder == null then builtins.getFlake flake
+    else { legacyPackages = builtins.listToAttrs (map (system: { name = system; value = imported system; }) systems); };
+  imported = system:
+    let packages = import folder; in
+    if builtins.isFunction packages
+    then packages (builtins.intersectAttrs (builtins.functionArgs packages) { inherit system; })
+    else packages;
 
   nixConfig =
     let
@@ -160,6 +177,27 @@ let
     then { found = result.found // { tags = result.found.tags ++ [ version ]; }; }
     else result;
 
+  # Names that begin with a digit are attributes with an underscore.
+  ofSet = path:
+    let found = find path; underscored = find ([ "_${builtins.head path}" ] ++ builtins.tail path); in
+    if found == [ ] && builtins.match "[0-9].*" (builtins.head path) != null then underscored else found;
+  gathered = { wanted, extra }:
+    let
+      each = map (path: { inherit path; found = ofSet path; }) wanted;
+      isMissing = one: one.found == [ ];
+      missing = map (one: join one.path) (builtins.filter isMissing each);
+      more = builtins.filter (one: one.found != [ ] && (builtins.head one.found).value.type or null == "derivation")
+        (map (path: { found = ofSet path; }) extra);
+    in
+    {
+      inherit missing broken;
+      names = if missing == [ ] then [ ] else siblings;
+      found = map (one:
+        let found = builtins.head one.found; in
+        if found.value.type or null == "derivation" then packaged found else describe null found
+      ) (builtins.filter (one: !isMissing one) each ++ more);
+    };
+
   # Only packages.<system> is listed: legacyPackages is for sets too large to look at each value.
   listed =
     let
@@ -194,6 +232,7 @@ in
     caches = if caches then nixConfig else null;
   } // (if query ? list then { listed = { inherit (listed) broken packages applications; }; }
   else if query ? names then { names = listed.every; }
+  else if query ? packages then { gathered = gathered query.packages; }
   else if query ? look then builtins.seq (builtins.head (descend false outputs query.look)) { names = [ ]; }
   else lookUp query.find);
 }

@@ -1,7 +1,7 @@
 //! `forge-registry check`: what was found, and what to do about what was not.
 
 use super::{
-    Terminal, daemon, flake, store,
+    Terminal, daemon, flake, package_set, store,
     terminal::{print, unread},
 };
 use forge_registry::{
@@ -66,6 +66,21 @@ async fn try_check(config: Config) -> io::Result<usize> {
                         ),
                     }
                 }
+            }
+        }
+    }?;
+
+    match package_set(&config) {
+        None => print("  -   PACKAGE_SET: not set"),
+        Some(set) => {
+            let reference = set.shown();
+            match set.look().await {
+                Ok(()) => report.good("PACKAGE_SET", &format!("{reference}: can be evaluated")),
+                Err(error) => report.bad(
+                    "PACKAGE_SET",
+                    &format!("{reference}: {error}"),
+                    "see that the evaluator's user can reach it, and that it is a flake or has a default.nix",
+                ),
             }
         }
     }?;

@@ -18,7 +18,7 @@ pub use terminal::Terminal;
 use forge_registry::{
     config::Config,
     nix::{BuildSettings, Caches, Evaluator, NixDaemon, StoreDir},
-    resolve::{Catalog, CatalogError, Flake, Resolver},
+    resolve::{Catalog, CatalogError, Flake, PackageSet, Resolver},
 };
 
 fn store(config: &Config) -> StoreDir {
@@ -32,8 +32,22 @@ fn daemon(config: &Config) -> NixDaemon {
 
 fn flake(config: &Config) -> Option<Flake> {
     let reference = config.flake.clone()?;
-    let evaluator = Evaluator::new(&config.evaluator_socket, config.evaluation_timeout);
-    Some(Flake::new(reference, config.systems.clone(), evaluator, store(config), config.implicit_images))
+    Some(Flake::new(
+        reference,
+        config.systems.clone(),
+        evaluator(config),
+        store(config),
+        config.implicit_images,
+    ))
+}
+
+fn package_set(config: &Config) -> Option<PackageSet> {
+    let (reference, system) = (config.package_set.clone()?, config.systems.first()?.clone());
+    Some(PackageSet::new(reference, system, evaluator(config), store(config)))
+}
+
+fn evaluator(config: &Config) -> Evaluator {
+    Evaluator::new(&config.evaluator_socket, config.evaluation_timeout)
 }
 
 /// What the registry stands on: nix-daemon, and what names mean.
@@ -45,5 +59,5 @@ fn foundations(config: &Config) -> Result<(NixDaemon, Resolver), CatalogError> {
         daemon = daemon.with_caches(caches.clone());
         flake = flake.map(|flake| flake.with_caches(caches));
     }
-    Ok((daemon, Resolver::new(catalog, flake)))
+    Ok((daemon, Resolver::new(catalog, flake, package_set(config))))
 }

@@ -21,6 +21,8 @@ pub use variables::{Documented, SETTINGS, env_example, help};
 pub struct Config {
     /// `FLAKE`, or `GITHUB_REPO`.
     pub flake: Option<String>,
+    /// `PACKAGE_SET`, or a setting of Nixery's.
+    pub package_set: Option<String>,
     /// `CATALOG`
     pub catalog: Option<PathBuf>,
     /// `LISTEN`, or `FLASK_HOST` and `FLASK_PORT`.
@@ -102,8 +104,9 @@ pub enum ConfigError {
     Environment(String),
     /// There is nothing to serve.
     #[error(
-        "neither FLAKE nor CATALOG is set, so there is nothing to serve: set FLAKE to a flake reference such as \
-         github:owner/repo or path:/etc/images, or CATALOG to a file of names and derivations"
+        "none of FLAKE, PACKAGE_SET and CATALOG is set, so there is nothing to serve: set FLAKE to a flake reference such \
+         as github:owner/repo or path:/etc/images, PACKAGE_SET to one of a package set such as nixpkgs, or CATALOG to a \
+         file of names and derivations"
     )]
     NoSource,
 }
@@ -149,7 +152,9 @@ impl Config {
     fn checked(raw: Raw, listen_is_set: bool) -> Result<Self, ConfigError> {
         let flake = raw.flake.map(|flake| parse("FLAKE", Some(flake), flake_reference)).transpose()?;
         let catalog = raw.catalog.map(|file| parse("CATALOG", Some(file), absolute)).transpose()?;
-        if flake.is_none() && catalog.is_none() {
+        let package_set =
+            raw.package_set.map(|set| parse("PACKAGE_SET", Some(set), flake_reference)).transpose()?;
+        if flake.is_none() && package_set.is_none() && catalog.is_none() {
             return Err(ConfigError::NoSource);
         }
         let nix_max_jobs = match parse("NIX_MAX_JOBS", raw.nix_max_jobs, integer)? {
@@ -207,6 +212,7 @@ impl Config {
         };
         Ok(Self {
             flake,
+            package_set,
             catalog,
             listen: parse("LISTEN", raw.listen, listen)?,
             listen_is_set,

@@ -40,6 +40,19 @@ fn the_names_of_the_former_registry_still_work() {
 }
 
 #[test]
+fn the_package_sources_of_nixery_are_package_sets() {
+    let set =
+        |variables: &[(&str, &str)]| Config::from_variables(variables.iter().copied()).unwrap().package_set;
+    assert_eq!(
+        set(&[("NIXERY_CHANNEL", "nixos-26.05")]).as_deref(),
+        Some("github:NixOS/nixpkgs/nixos-26.05")
+    );
+    assert_eq!(set(&[("NIXERY_PKGS_REPO", "https://h/r")]).as_deref(), Some("git+https://h/r"));
+    assert_eq!(set(&[("NIXERY_PKGS_PATH", "/src")]).as_deref(), Some("path:/src"));
+    assert_eq!(set(&[("NIXERY_PKGS_PATH", "/src"), ("PACKAGE_SET", "nixpkgs")]).as_deref(), Some("nixpkgs"));
+}
+
+#[test]
 fn a_bad_value_is_one_line_with_name_value_and_what_is_allowed() {
     let bad = [
         ("LISTEN", "6443"),

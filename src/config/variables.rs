@@ -46,6 +46,9 @@ settings! {
     flake "FLAKE" = "",
         "The flake whose attributes are served: github:owner/repo, git+https://…, path:/…, or an absolute path.",
         aliases "GITHUB_REPO";
+    package_set "PACKAGE_SET" = "",
+        "A package set such as nixpkgs, of which names like git/htop are images: a flake, or a folder with a default.nix.",
+        aliases "NIXERY_CHANNEL, NIXERY_PKGS_REPO and NIXERY_PKGS_PATH";
     catalog "CATALOG" = "",
         "A JSON file of names and derivations that are served without evaluating anything; read again when it changes.";
     listen "LISTEN" = "127.0.0.1:6443",
@@ -60,7 +63,7 @@ settings! {
         "nix-daemon's socket.",
         aliases "NIX_DAEMON_SOCKET_PATH";
     evaluator_socket "EVALUATOR_SOCKET" = "/run/forge-registry/evaluator.socket",
-        "The evaluator's socket; used only with FLAKE.";
+        "The evaluator's socket; used only with FLAKE and PACKAGE_SET.";
     accept_flake_config "ACCEPT_FLAKE_CONFIG" = "0",
         "Whether builds use the binary caches that the flake's nixConfig names (1); nix-daemon must trust the registry's user.";
     nix_store_dir "NIX_STORE_DIR" = "/nix/store",
@@ -171,6 +174,9 @@ settings! {
     github_repo "GITHUB_REPO" = "", "";
     state_directory "STATE_DIRECTORY" = "", "";
     nix_daemon_socket_path "NIX_DAEMON_SOCKET_PATH" = "", "";
+    nixery_channel "NIXERY_CHANNEL" = "", "";
+    nixery_pkgs_repo "NIXERY_PKGS_REPO" = "", "";
+    nixery_pkgs_path "NIXERY_PKGS_PATH" = "", "";
 }
 
 impl Raw {
@@ -178,7 +184,18 @@ impl Raw {
     pub(super) fn with_aliases(mut self) -> (Self, HashMap<&'static str, &'static str>) {
         let set = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.trim().is_empty());
         let mut names = HashMap::new();
+        // What Nixery's settings name, as flake references; it takes the first that is set, too.
+        let nixery = [
+            ("NIXERY_CHANNEL", self.nixery_channel.take(), "github:NixOS/nixpkgs/"),
+            ("NIXERY_PKGS_REPO", self.nixery_pkgs_repo.take(), "git+"),
+            ("NIXERY_PKGS_PATH", self.nixery_pkgs_path.take(), "path:"),
+        ];
+        let nixery = nixery.into_iter().find(|(_, value, _)| set(value));
+        let (nixery, source) = nixery.map_or(("", None), |(name, value, prefix)| {
+            (name, value.map(|value| format!("{prefix}{}", value.trim())))
+        });
         for (name, field, alias, value) in [
+            ("PACKAGE_SET", &mut self.package_set, nixery, source),
             ("FLAKE", &mut self.flake, "GITHUB_REPO", self.github_repo.take()),
             ("STATE_DIR", &mut self.state_dir, "STATE_DIRECTORY", self.state_directory.take()),
             (

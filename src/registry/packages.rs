@@ -37,7 +37,10 @@ impl Registry {
         let [object, ..] = objects else { return Err(RegistryError::internal("an image of nothing")) };
         let (object, stated, has_settings) = (object.clone(), options.clone(), package.settings.is_some());
         let image = move |reader: &Reader| image::read_if_any(reader, &object, &stated, has_settings);
-        if let Some(image) = self.reading(image).await?? {
+        // Several packages are no image, whatever each of them is.
+        if package.count.get() == 1
+            && let Some(image) = self.reading(image).await??
+        {
             return Ok(image);
         }
         let layering = match self.index.layering(&id) {

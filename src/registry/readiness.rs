@@ -32,18 +32,21 @@ impl Registry {
     }
 
     async fn look(&self) -> Readiness {
-        let daemon = self.in_time(self.daemon.ping());
-        let Some(flake) = self.resolver.flake() else {
-            return Readiness { parts: vec![("nix-daemon", daemon.await)] };
-        };
-        let (daemon, evaluator) = tokio::join!(daemon, self.in_time(flake.ping()));
-        Readiness { parts: vec![("nix-daemon", daemon), ("evaluator", evaluator)] }
+        let evaluator = async { self.resolver.ping().await.transpose() };
+        let (daemon, evaluator) = tokio::join!(self.in_time(self.daemon.ping()), self.in_time(evaluator));
+        let mut parts = vec![("nix-daemon", daemon.map(drop))];
+        match evaluator {
+            // Nothing needs one.
+            Ok(None) => {}
+            answer => parts.push(("evaluator", answer.map(drop))),
+        }
+        Readiness { parts }
     }
 
-    async fn in_time<T, E: Display>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<(), String> {
+    async fn in_time<T, E: Display>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<T, String> {
         let limit = self.settings.ready_timeout;
         match tokio::time::timeout(limit, answer).await {
-            Ok(answer) => answer.map(drop).map_err(|error| error.to_string()),
+            Ok(answer) => answer.map_err(|error| error.to_string()),
             Err(_elapsed) => Err(format!("no answer within {} s (READY_TIMEOUT)", limit.as_secs())),
         }
     }

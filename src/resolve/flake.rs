@@ -1,15 +1,15 @@
 //! Names that mean attributes of a flake, by way of the evaluator.
 
-use super::{ImageName, Resolution, ResolveError, flake_ref, near, package::Packaged};
+use super::{
+    ImageName, Resolution, ResolveError,
+    evaluation::{self, Answer, Application, Found, Outcome, Query, Subject},
+    flake_ref, near,
+};
 use crate::{
     image::Selection,
-    nix::{Buildable, Caches, Evaluator, EvaluatorError, FlakeCaches, StoreDir, Wanted, hide_secrets},
+    nix::{Caches, Evaluator, EvaluatorError, StoreDir, hide_secrets},
     oci::{RepositoryName, Tag},
 };
-use serde::{Deserialize, Serialize};
-
-/// The function that the evaluator applies.
-const FUNCTION: &str = include_str!("../../nix/eval/flake.nix");
 
 /// Evaluations that may be spent on finding what cannot be evaluated.
 const MAX_SEARCH: usize = 48;
@@ -27,84 +27,6 @@ pub struct Flake {
     implicit: bool,
     /// Where to put the binary caches that it names, if they are to be used.
     caches: Option<Caches>,
-}
-
-#[derive(Serialize)]
-struct Argument<'a> {
-    flake: &'a str,
-    systems: &'a [String],
-    /// Whether the flake's binary caches are asked for.
-    caches: bool,
-    query: Query<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-enum Query<'a> {
-    Find {
-        attrs: Vec<Vec<&'a str>>,
-        /// Of which an image is made if none of these exists.
-        package: Option<Vec<&'a str>>,
-    },
-    List {
-        /// These packages and applications, or all.
-        only: Option<&'a [String]>,
-        /// Also packages that have no image.
-        plain: bool,
-    },
-    Names(bool),
-    /// Only whether it can be evaluated.
-    Look(&'a [String]),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    revision: Option<String>,
-    caches: Option<FlakeCaches>,
-    #[serde(flatten)]
-    outcome: Outcome,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Outcome {
-    Found(Found),
-    #[serde(rename_all = "camelCase")]
-    Missing {
-        names: Vec<String>,
-        package_exists: bool,
-        broken: Vec<Vec<String>>,
-    },
-    NotADerivation {
-        attr: String,
-        #[serde(rename = "type")]
-        kind: String,
-    },
-    Listed {
-        broken: Vec<Vec<String>>,
-        packages: Vec<String>,
-        applications: Vec<Application>,
-    },
-    Names(Vec<String>),
-}
-
-#[derive(Deserialize)]
-struct Found {
-    /// Which of the attribute paths it is.
-    candidate: Option<usize>,
-    attr: String,
-    derivation: String,
-    output: String,
-    path: Option<String>,
-    tags: Vec<String>,
-    package: Option<Packaged>,
-}
-
-#[derive(Deserialize)]
-struct Application {
-    name: String,
-    images: Vec<String>,
 }
 
 /// What a flake offers, and what evaluated it.
@@ -175,11 +97,12 @@ impl Flake {
                     _ => Err(unknown),
                 }
             }
-            Outcome::NotADerivation { attr, kind } => Err(ResolveError::NotADerivation(format!(
-                "{}#{attr} is not a derivation but of type {kind}",
-                hide_secrets(reference)
-            ))),
-            Outcome::Listed { .. } | Outcome::Names(_) => Err(self.unexpected()),
+            Outcome::NotADerivation { attr, kind } => {
+                Err(evaluation::not_a_derivation(reference, &attr, &kind))
+            }
+            Outcome::Listed { .. } | Outcome::Names(_) | Outcome::Gathered { .. } => {
+                Err(evaluation::unexpected())
+            }
         }
     }
 
@@ -190,15 +113,9 @@ impl Flake {
         found: Found,
         revision: Option<String>,
     ) -> Result<Resolution, ResolveError> {
-        let derivation = self.store.parse(&found.derivation).map_err(|error| {
-            EvaluatorError::Failed(format!("the evaluator uses another store than NIX_STORE_DIR: {error}"))
-        })?;
+        let mut wanted = vec![found.wanted(&self.store)?];
         let origin = format!("{}#{}", hide_secrets(reference), found.attr);
-        // Of a content-addressed derivation there is only a placeholder.
-        let expected = found.path.and_then(|path| self.store.parse(&path).ok());
-        let mut wanted =
-            vec![Wanted { buildable: Buildable::Output { derivation, output: found.output }, expected }];
-        let mut hint = None;
+        let (mut hint, tags) = (None, found.tags());
         let selection = match (name, found.package) {
             (_, Some(packaged)) => {
                 let (package, mentioned) = packaged.read(&origin, &self.store)?;
@@ -214,21 +131,18 @@ impl Flake {
                 Selection::Only
             }
         };
-        let mut tags: Vec<Tag> = found.tags.iter().filter_map(|tag| tag.parse().ok()).collect();
-        tags.sort();
-        tags.dedup();
         Ok(Resolution { wanted, selection, hint, tags, origin, revision })
     }
 
     /// The error of a name that is nowhere but perhaps below `path`, which throws.
     async fn hidden(&self, reference: &str, path: &[String], unknown: ResolveError) -> ResolveError {
         match self.ask(reference, Query::Look(path)).await {
-            Err(EvaluatorError::Failed(reason)) => {
+            Err(ResolveError::Evaluator(EvaluatorError::Failed(reason))) => {
                 let path = path.join(".");
                 EvaluatorError::Failed(format!("{path} cannot be evaluated: {reason}\nelsewhere, {unknown}"))
                     .into()
             }
-            Err(error) => error.into(),
+            Err(error) => error,
             Ok(_) => unknown,
         }
     }
@@ -272,7 +186,7 @@ impl Flake {
             }
         };
         let Outcome::Names(all) = self.ask(&self.reference, Query::Names(true)).await?.outcome else {
-            return Err(self.unexpected());
+            return Err(evaluation::unexpected());
         };
         let mut parts = vec![all.as_slice()];
         let mut evaluations = 0;
@@ -300,7 +214,7 @@ impl Flake {
     async fn list_into(&self, listing: &mut Listing, only: Option<&[String]>) -> Result<(), ResolveError> {
         let answer = self.ask(&self.reference, Query::List { only, plain: self.implicit }).await?;
         let Outcome::Listed { broken, packages, applications } = answer.outcome else {
-            return Err(self.unexpected());
+            return Err(evaluation::unexpected());
         };
         for path in broken.iter().map(|path| path.join(".")) {
             if !listing.broken.contains(&path) {
@@ -322,21 +236,17 @@ impl Flake {
 
     /// Whether the evaluator answers: it is asked for a constant. Gives its version of Nix.
     pub async fn ping(&self) -> Result<String, EvaluatorError> {
-        self.evaluator.call("_: { forgeRegistry = builtins.nixVersion; }", &()).await
+        evaluation::ping(&self.evaluator).await
     }
 
-    async fn ask(&self, flake: &str, query: Query<'_>) -> Result<Answer, EvaluatorError> {
+    async fn ask(&self, flake: &str, query: Query<'_>) -> Result<Answer, ResolveError> {
         // A revision that a client chose has no say in whom this host trusts.
         let caches = self.caches.as_ref().filter(|_| flake == self.reference);
-        let argument = Argument { flake, systems: &self.systems, caches: caches.is_some(), query };
-        let mut answer: Answer = self.evaluator.call(FUNCTION, &argument).await?;
+        let subject = Subject { flake, set: false, systems: &self.systems, caches: caches.is_some() };
+        let mut answer = evaluation::ask(&self.evaluator, subject, query).await?;
         if let (Some(caches), Some(named)) = (caches, answer.caches.take()) {
             caches.set(named);
         }
         Ok(answer)
-    }
-
-    fn unexpected(&self) -> ResolveError {
-        EvaluatorError::Failed("the evaluator answered another question".into()).into()
     }
 }

@@ -1,15 +1,18 @@
 //! From names to derivations: which flake attribute or catalog entry a repository name means.
 
 mod catalog;
+mod evaluation;
 mod flake;
 mod flake_ref;
 mod name;
 mod near;
 mod package;
+mod package_set;
 
 pub use catalog::{Catalog, CatalogError};
 pub use flake::{Flake, Listing};
 pub use name::{ImageName, ImageNameError};
+pub use package_set::PackageSet;
 
 use crate::{
     image::Selection,
@@ -77,17 +80,31 @@ pub enum ResolveError {
 pub struct Resolver {
     catalog: Option<Catalog>,
     flake: Option<Flake>,
+    package_set: Option<PackageSet>,
+}
+
+/// A source that the evaluator is needed for.
+#[derive(Debug)]
+enum Source<'r> {
+    Flake(&'r Flake, ImageName),
+    PackageSet(&'r PackageSet),
 }
 
 impl Resolver {
-    /// A resolver of the given sources. The catalog goes first: its names are exact.
-    pub fn new(catalog: Option<Catalog>, flake: Option<Flake>) -> Self {
-        Self { catalog, flake }
+    /// A resolver of the given sources. The catalog goes first, since its names are exact. Where there is a flake and a
+    /// package set, names of one component are the flake's if it has them, and all that has another form than those of
+    /// flakes is the set's.
+    pub fn new(catalog: Option<Catalog>, flake: Option<Flake>, package_set: Option<PackageSet>) -> Self {
+        Self { catalog, flake, package_set }
     }
 
-    /// The flake, if one is configured.
-    pub fn flake(&self) -> Option<&Flake> {
-        self.flake.as_ref()
+    /// Whether the evaluator answers, and which version of Nix it is; `None` if nothing here needs one.
+    pub async fn ping(&self) -> Option<Result<String, EvaluatorError>> {
+        match (&self.flake, &self.package_set) {
+            (Some(flake), _) => Some(flake.ping().await),
+            (None, Some(set)) => Some(set.ping().await),
+            (None, None) => None,
+        }
     }
 
     /// Reads the catalog again, if there is one; the number of its entries.
@@ -100,15 +117,27 @@ impl Resolver {
 
     /// What the name means as the source is now: its `latest`.
     pub async fn resolve(&self, name: &RepositoryName) -> Result<Resolution, ResolveError> {
-        match (self.entry(name).await, &self.flake) {
-            (Some(resolution), _) => Ok(resolution),
-            (None, Some(flake)) => flake.resolve(&ImageName::parse(name)?).await,
-            (None, None) => {
-                let names = self.catalog_names().await.iter().map(RepositoryName::to_string).collect();
-                let near = near::misses(name.to_string(), names).await;
-                Err(ResolveError::Unknown(format!("there is no image {name} in the catalog{near}")))
+        if let Some(resolution) = self.entry(name).await {
+            return Ok(resolution);
+        }
+        let sources = self.sources(name)?;
+        if sources.is_empty() {
+            let names = self.catalog_names().await.iter().map(RepositoryName::to_string).collect();
+            let near = near::misses(name.to_string(), names).await;
+            return Err(ResolveError::Unknown(format!("there is no image {name} in the catalog{near}")));
+        }
+        let mut nowhere = Vec::new();
+        for source in &sources {
+            let answer = match source {
+                Source::Flake(flake, name) => flake.resolve(name).await,
+                Source::PackageSet(set) => set.resolve(name).await,
+            };
+            match answer {
+                Err(ResolveError::Unknown(message)) => nowhere.push(message),
+                answer => return answer,
             }
         }
+        Err(ResolveError::Unknown(nowhere.join("; and ")))
     }
 
     /// What the name means at a branch, tag or commit of the source; the tag is not `latest`, nor another name of it.
@@ -117,11 +146,36 @@ impl Resolver {
         name: &RepositoryName,
         tag: &Tag,
     ) -> Result<Resolution, ResolveError> {
-        let in_catalog = self.entry(name).await.is_some();
-        match &self.flake {
-            Some(flake) if !in_catalog => flake.resolve_revision(&ImageName::parse(name)?, tag).await,
-            _ => Err(ResolveError::TagUnknown(format!("{name} has no tag {tag}; it has: {LATEST}"))),
+        let none = || format!("{name} has no tag {tag}; it has: {LATEST}");
+        let sources = match self.entry(name).await {
+            Some(_) => Vec::new(),
+            None => self.sources(name)?,
+        };
+        let mut nowhere = Vec::new();
+        for source in &sources {
+            let answer = match source {
+                Source::Flake(flake, name) => flake.resolve_revision(name, tag).await,
+                Source::PackageSet(set) => set.resolve_revision(name, tag).await,
+            };
+            match answer {
+                Err(ResolveError::TagUnknown(message)) => nowhere.push(message),
+                answer => return answer,
+            }
         }
+        Err(ResolveError::TagUnknown(if nowhere.is_empty() { none() } else { nowhere.join("; and ") }))
+    }
+
+    /// Where a name can mean something, besides the catalog.
+    fn sources(&self, name: &RepositoryName) -> Result<Vec<Source<'_>>, ImageNameError> {
+        let set = self.package_set.as_ref().map(Source::PackageSet);
+        Ok(match (&self.flake, ImageName::parse(name)) {
+            (None, _) => set.into_iter().collect(),
+            (Some(flake), Ok(name @ ImageName::Attribute { .. })) => {
+                [Source::Flake(flake, name)].into_iter().chain(set).collect()
+            }
+            (Some(flake), Ok(name)) => vec![Source::Flake(flake, name)],
+            (Some(_), Err(error)) => vec![set.ok_or(error)?],
+        })
     }
 
     async fn entry(&self, name: &RepositoryName) -> Option<Resolution> {

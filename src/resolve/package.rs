@@ -4,6 +4,7 @@ use super::ResolveError;
 use crate::{
     image::{Package, Settings, platform},
     nix::{Buildable, StoreDir, Wanted},
+    oci::Platform,
 };
 use serde::Deserialize;
 use std::{collections::BTreeMap, num::NonZeroUsize};
@@ -32,13 +33,21 @@ struct Mention {
 }
 
 impl Packaged {
+    /// The machine that it is for.
+    pub(super) fn platform(&self, origin: &str) -> Result<Platform, ResolveError> {
+        platform(&self.system).ok_or_else(|| {
+            let system = &self.system;
+            ResolveError::Package(format!(
+                "{origin}: a package for {system} cannot run in a container of Linux"
+            ))
+        })
+    }
+
     /// How the image is to be made, and what its configuration mentions of the store. `origin` is the package's
     /// attribute.
     pub(super) fn read(self, origin: &str, store: &StoreDir) -> Result<(Package, Vec<Wanted>), ResolveError> {
         let bad = |problem: String| ResolveError::Package(format!("{origin}: {problem}"));
-        let platform = platform(&self.system).ok_or_else(|| {
-            bad(format!("a package for {} cannot run in a container of Linux", self.system))
-        })?;
+        let platform = self.platform(origin)?;
         let settings = match &self.config {
             None => None,
             Some(text) => {

@@ -21,6 +21,7 @@ mod limits;
 mod module;
 mod nix2container;
 mod nothing_is_executed;
+mod package_sets;
 mod packages;
 mod pulling;
 mod reading;

@@ -245,7 +245,9 @@ fn a_setting_that_is_not_valid_stops_the_start_with_one_line() {
     }
     let command = registry.command(&[]).env_remove("FLAKE").output().unwrap();
     assert_eq!(command.status.code(), Some(2));
-    assert!(String::from_utf8(command.stderr).unwrap().contains("neither FLAKE nor CATALOG"));
+    assert!(
+        String::from_utf8(command.stderr).unwrap().contains("none of FLAKE, PACKAGE_SET and CATALOG is set")
+    );
 }
 
 #[test]

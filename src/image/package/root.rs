@@ -76,6 +76,10 @@ impl<'r> Root<'r> {
                 root.file(file, Node::Link(certificates.join(CERTIFICATES)))?;
             }
         }
+        // Where scripts look for their interpreter.
+        if let Some(env @ Node::Link(_)) = root.nodes.get(Path::new("/bin/env")).cloned() {
+            root.file("/usr/bin/env", env)?;
+        }
         for (folder, mode) in [("/bin", 0o755), ("/root", 0o700), ("/tmp", 0o1777)] {
             root.nodes.insert(folder.into(), Node::Folder(mode));
         }

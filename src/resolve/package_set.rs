@@ -1,0 +1,219 @@
+//! Names that mean packages of a package set such as nixpkgs, together in one image: `git/htop`, `shell/git`.
+
+use super::{
+    Resolution, ResolveError,
+    evaluation::{self, Answer, Found, Outcome, Query, Subject},
+    flake_ref, near,
+};
+use crate::{
+    image::{Package, Selection, Settings},
+    nix::{Evaluator, EvaluatorError, StoreDir, hide_secrets},
+    oci::{RepositoryName, Tag},
+};
+use std::num::NonZeroUsize;
+
+/// What every image has, if the set does: what nearly every program that speaks to others looks for.
+const ALWAYS: [&str; 2] = ["cacert", "iana-etc"];
+/// What `shell` stands for.
+const SHELL: [&str; 4] = ["bashInteractive", "coreutils", "moreutils", "nano"];
+/// Packages whose program is what to run unless the client says otherwise.
+const SHELLS: [&str; 2] = ["bash", "bashinteractive"];
+/// What `arm64` stands for.
+const ARM64: &str = "aarch64-linux";
+
+/// The configured package set.
+#[derive(Debug)]
+pub struct PackageSet {
+    reference: String,
+    /// The same for messages and logs.
+    shown: String,
+    system: String,
+    evaluator: Evaluator,
+    store: StoreDir,
+}
+
+/// What a name asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked<'n> {
+    system: &'n str,
+    /// Attribute paths with dots, sorted: `a/b` is the same image as `b/a`.
+    packages: Vec<&'n str>,
+    has_shell: bool,
+}
+
+impl<'n> Asked<'n> {
+    /// Meta-packages count in front of all others, in any order. Nothing is left if there is no package.
+    fn parse(name: &'n RepositoryName, system: &'n str) -> Self {
+        let components: Vec<&str> = name.components().collect();
+        let metas = components.iter().take_while(|name| ["shell", "arm64"].contains(name)).count();
+        let (metas, packages) = components.split_at(metas);
+        let mut asked = Self { system, packages: packages.to_vec(), has_shell: false };
+        if metas.contains(&"arm64") {
+            asked.system = ARM64;
+        }
+        if metas.contains(&"shell") {
+            asked.packages.extend(SHELL);
+        }
+        asked.has_shell =
+            asked.packages.iter().any(|name| SHELLS.contains(&name.to_ascii_lowercase().as_str()));
+        asked.packages.sort_unstable();
+        asked.packages.dedup();
+        asked
+    }
+}
+
+impl PackageSet {
+    /// The package set at `reference`: a flake, or a folder with a `default.nix`. Packages are for `system`, unless a name
+    /// says otherwise.
+    pub fn new(reference: String, system: String, evaluator: Evaluator, store: StoreDir) -> Self {
+        Self { shown: hide_secrets(&reference), reference, system, evaluator, store }
+    }
+
+    /// The reference as people may see it, without passwords and tokens.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Whether the evaluator answers; its version of Nix.
+    pub async fn ping(&self) -> Result<String, EvaluatorError> {
+        evaluation::ping(&self.evaluator).await
+    }
+
+    /// Whether it can be evaluated at all; no package is looked at.
+    pub async fn look(&self) -> Result<(), ResolveError> {
+        let query = Query::Packages { wanted: Vec::new(), extra: Vec::new() };
+        match self.ask(&self.reference, &self.system, query).await?.outcome {
+            Outcome::Gathered { broken, .. } => self.whole(&self.reference, &self.system, &broken).await,
+            _ => Err(evaluation::unexpected()),
+        }
+    }
+
+    /// Why a part of it throws, if one does.
+    async fn whole(&self, reference: &str, system: &str, broken: &[Vec<String>]) -> Result<(), ResolveError> {
+        match broken.first() {
+            Some(path) => self.ask(reference, system, Query::Look(path)).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// What the name means in the set as it is.
+    pub async fn resolve(&self, name: &RepositoryName) -> Result<Resolution, ResolveError> {
+        self.resolve_in(&self.reference, name).await
+    }
+
+    /// What the name means at a branch, tag or commit of the set.
+    pub async fn resolve_revision(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Resolution, ResolveError> {
+        let mut failure = None;
+        for reference in flake_ref::at_revision(&self.reference, tag.as_str()) {
+            match self.resolve_in(&reference, name).await {
+                Err(ResolveError::Evaluator(EvaluatorError::Failed(reason))) => failure = Some(reason),
+                // The revision is there, and the name is not in it.
+                Err(ResolveError::Unknown(message)) => return Err(ResolveError::TagUnknown(message)),
+                answer => return answer,
+            }
+        }
+        Err(ResolveError::TagUnknown(match failure {
+            Some(reason) => format!("{name} cannot be evaluated at revision {tag}: {reason}"),
+            None => format!("{name} has no tag {tag}"),
+        }))
+    }
+
+    async fn resolve_in(&self, reference: &str, name: &RepositoryName) -> Result<Resolution, ResolveError> {
+        let asked = Asked::parse(name, &self.system);
+        if asked.packages.is_empty() {
+            return Err(ResolveError::Unknown(format!(
+                "{name} names no package: add one, as in {name}/hello"
+            )));
+        }
+        let query = Query::Packages {
+            wanted: asked.packages.iter().map(|path| vec![*path]).collect(),
+            extra: ALWAYS.map(|path| vec![path]).into(),
+        };
+        let answer = self.ask(reference, asked.system, query).await?;
+        let Outcome::Gathered { found, missing, names, broken } = answer.outcome else {
+            return Err(evaluation::unexpected());
+        };
+        if let Some(first) = missing.first() {
+            // It may be in there.
+            self.whole(reference, asked.system, &broken).await?;
+            let near = near::misses(first.clone(), names).await;
+            let (missing, reference) = (missing.join(", "), hide_secrets(reference));
+            return Err(ResolveError::Unknown(format!("there is no package {missing} in {reference}{near}")));
+        }
+        let found = found.into_iter().map(|outcome| match outcome {
+            Outcome::Found(found) => Ok(found),
+            Outcome::NotADerivation { attr, kind } => {
+                Err(evaluation::not_a_derivation(reference, &attr, &kind))
+            }
+            _ => Err(evaluation::unexpected()),
+        });
+        self.resolution(reference, &asked, found.collect::<Result<_, _>>()?, answer.revision)
+    }
+
+    async fn ask(&self, flake: &str, system: &str, query: Query<'_>) -> Result<Answer, ResolveError> {
+        let subject = Subject { flake, set: true, systems: &[system.to_owned()], caches: false };
+        evaluation::ask(&self.evaluator, subject, query).await
+    }
+
+    fn resolution(
+        &self,
+        reference: &str,
+        asked: &Asked<'_>,
+        found: Vec<Found>,
+        revision: Option<String>,
+    ) -> Result<Resolution, ResolveError> {
+        let origin = format!("{}#{}", hide_secrets(reference), asked.packages.join(","));
+        // The version of a package is that of an image with nothing else in it.
+        let tags = match (&found[..], &asked.packages[..]) {
+            ([package, ..], [_]) => package.tags(),
+            _ => Vec::new(),
+        };
+        let (mut wanted, mut platform) = (Vec::new(), None);
+        for package in found {
+            wanted.push(package.wanted(&self.store)?);
+            let Some(packaged) = package.package else { return Err(evaluation::unexpected()) };
+            platform = platform.or(Some(packaged.platform(&origin)?));
+        }
+        let (Some(count), Some(platform)) = (NonZeroUsize::new(wanted.len()), platform) else {
+            return Err(evaluation::unexpected());
+        };
+        // Clients name the program: there is no telling which one of several is meant.
+        let settings = Settings {
+            entrypoint: Some(Vec::new()),
+            cmd: asked.has_shell.then(|| vec!["bash".into()]),
+            ..Settings::default()
+        };
+        let package = Package { count, platform, main_program: None, settings: Some(settings) };
+        let selection = Selection::Package(Box::new(package));
+        Ok(Resolution { wanted, selection, hint: None, tags, origin, revision })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meta_packages_stand_in_front_and_order_does_not_matter() {
+        let parse = |name: &str| {
+            let name = name.parse().unwrap();
+            let asked = Asked::parse(&name, "x86_64-linux");
+            (asked.system.to_owned(), asked.packages.join(" "), asked.has_shell)
+        };
+        let here = |packages: &str, has_shell| ("x86_64-linux".to_owned(), packages.to_owned(), has_shell);
+        assert_eq!(parse("git/htop"), here("git htop", false));
+        assert_eq!(parse("htop/git/htop"), parse("git/htop"));
+        assert_eq!(parse("shell"), here("bashInteractive coreutils moreutils nano", true));
+        assert_eq!(parse("git/shell"), here("git shell", false), "only in front");
+        assert_eq!(parse("bash"), here("bash", true));
+        for name in ["arm64/shell/git", "shell/arm64/git"] {
+            let packages = "bashInteractive coreutils git moreutils nano";
+            assert_eq!(parse(name), ("aarch64-linux".into(), packages.into(), true));
+        }
+        assert_eq!(parse("arm64").1, "");
+    }
+}
