@@ -31,6 +31,7 @@ let
   # Which options are which settings. Null leaves a setting to the registry.
   fromOptions = filterAttrs (_: value: value != null) {
     FLAKE = cfg.flake;
+    PACKAGE_SET = cfg.packageSet;
     SYSTEMS = if cfg.systems == [ ] then null else concatStringsSep "," cfg.systems;
     CATALOG = if cfg.images == { } then null else catalog;
     MAX_BUILDS = cfg.limits.builds;
@@ -142,12 +143,12 @@ in
       [
         {
           assertion =
-            cfg.flake != null || cfg.images != { } || cfg.settings.CATALOG or null != null || cfg.environmentFile != null;
-          message = "${prefix}: there is nothing to serve; set flake or images";
+            cfg.flake != null || cfg.packageSet != null || cfg.images != { } || cfg.settings.CATALOG or null != null || cfg.environmentFile != null;
+          message = "${prefix}: there is nothing to serve; set flake, packageSet or images";
         }
         {
-          assertion = cfg.flake != null -> evaluates;
-          message = "${prefix}.flake cannot be served without the evaluator; leave evaluator.enable alone, or serve images instead";
+          assertion = cfg.flake != null || cfg.packageSet != null -> evaluates;
+          message = "${prefix}.flake and packageSet cannot be served without the evaluator; leave evaluator.enable alone, or serve images instead";
         }
         {
           assertion = unknown == [ ];

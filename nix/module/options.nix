@@ -69,8 +69,19 @@ in
       example = "github:owner/repo";
       description = ''
         The flake whose images are served, as a reference without an attribute. The evaluator fetches it as a user of its
-        own, which sees no home directory and no file in {file}`/tmp`. Without a flake, only
-        {option}`services.forge-registry.images` are served, and no evaluator runs.
+        own, which sees no home directory and no file in {file}`/tmp`. Without a flake and a package set,
+        only {option}`services.forge-registry.images` are served, and no evaluator runs.
+      '';
+    };
+
+    packageSet = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "github:NixOS/nixpkgs/nixos-unstable";
+      description = ''
+        A package set, of which names such as `git/htop` or `shell/git` are images: a flake reference, or `path:` and a
+        folder with a {file}`default.nix` that is a function of the system. `"''${pkgs.path}"` is this system's nixpkgs.
+        The evaluator reads it as a user of its own.
       '';
     };
 
@@ -133,8 +144,8 @@ in
     evaluator = {
       enable = mkOption {
         type = types.bool;
-        default = cfg.flake != null;
-        defaultText = literalExpression "config.services.forge-registry.flake != null";
+        default = cfg.flake != null || cfg.packageSet != null;
+        defaultText = literalExpression "flake != null || packageSet != null";
         description = "Whether to run the evaluator. A flake needs it; images need none.";
       };
 

@@ -145,7 +145,12 @@ in
     "\"extra-trusted-users\":[\"forge-registry\"]"
   ])
 
-  (case "nothing to serve" { } [ "refused: services.forge-registry: there is nothing to serve; set flake or images" ])
+  (case "nothing to serve" { } [ "refused: services.forge-registry: there is nothing to serve; set flake, packageSet or images" ])
+  (case "a package set" { packageSet = "github:NixOS/nixpkgs/nixos-unstable"; } [
+    "!refused"
+    "Environment=\"PACKAGE_SET=github:NixOS/nixpkgs/nixos-unstable\"\n"
+    "forge-evaluator.socket"
+  ])
   (case "a flake without an evaluator" {
     inherit flake;
     evaluator.enable = false;

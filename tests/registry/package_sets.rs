@@ -56,7 +56,7 @@ fn package_set(folder: &Path, version: &str) {
     fs::write(folder.join("default.nix"), text).unwrap();
 }
 
-fn registry(settings: &[(&str, &str)]) -> (tempfile::TempDir, Registry) {
+pub fn registry(settings: &[(&str, &str)]) -> (tempfile::TempDir, Registry) {
     let folder = tempfile::tempdir().unwrap();
     package_set(folder.path(), "1.0");
     let reference = format!("path:{}", folder.path().display());

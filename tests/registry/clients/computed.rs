@@ -141,3 +141,23 @@ fn containerd_runs_computed_images_through_a_crash_collections_and_a_release() {
 fn skopeo_copies_computed_images_that_run_through_a_crash_collections_and_a_release() {
     computed_images_survive_a_crash_collections_and_a_release(Skopeo::new);
 }
+
+fn a_name_lists_the_packages_to_run<C: Client>(client: C) {
+    let (_folder, registry) = crate::package_sets::registry(&[]);
+    let image = format!("{}/shell/hello/camelcase:latest", registry.address);
+    client.pull(&image).expect();
+    for (command, prints) in [(&["hello"][..], "hello"), (&["bash", "-c", "camel"], "camel")] {
+        let outcome = client.run(&image, command);
+        assert!(outcome.expect().contains(prints), "{command:?}: {}", outcome.text);
+    }
+}
+
+#[test]
+fn podman_runs_what_a_name_lists() {
+    a_name_lists_the_packages_to_run(Podman::new());
+}
+
+#[test]
+fn docker_runs_what_a_name_lists() {
+    a_name_lists_the_packages_to_run(Docker::start());
+}
