@@ -31,6 +31,10 @@ pub struct Config {
     pub systems: Vec<String>,
     /// `STATE_DIR`, or `STATE_DIRECTORY`.
     pub state_dir: PathBuf,
+    /// `ADMIN_SOCKET`
+    pub admin_socket: PathBuf,
+    /// Whether `admin_socket` was asked for, rather than being the default.
+    pub admin_socket_is_set: bool,
     /// `NIX_DAEMON_SOCKET`, or `NIX_DAEMON_SOCKET_PATH`.
     pub nix_daemon_socket: PathBuf,
     /// `EVALUATOR_SOCKET`
@@ -120,8 +124,17 @@ fn parse<T>(
 impl Config {
     /// Reads and checks the environment.
     pub fn from_environment() -> Result<Self, ConfigError> {
+        Self::of_state_from_environment()?.with_source()
+    }
+
+    /// The same for what needs no source of images, only the state that they left.
+    pub fn of_state_from_environment() -> Result<Self, ConfigError> {
         let raw = Raw::init_from_env().map_err(|error| ConfigError::Environment(error.to_string()))?;
         Self::from_raw(raw)
+    }
+
+    fn with_source(self) -> Result<Self, ConfigError> {
+        if self.flake.is_none() && self.catalog.is_none() { Err(ConfigError::NoSource) } else { Ok(self) }
     }
 
     /// Reads and checks the given variables instead of the environment.
@@ -131,7 +144,7 @@ impl Config {
         let map = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let raw =
             Raw::init_from_hashmap(&map).map_err(|error| ConfigError::Environment(error.to_string()))?;
-        Self::from_raw(raw)
+        Self::from_raw(raw)?.with_source()
     }
 
     fn from_raw(raw: Raw) -> Result<Self, ConfigError> {
@@ -149,9 +162,6 @@ impl Config {
     fn checked(raw: Raw, listen_is_set: bool) -> Result<Self, ConfigError> {
         let flake = raw.flake.map(|flake| parse("FLAKE", Some(flake), flake_reference)).transpose()?;
         let catalog = raw.catalog.map(|file| parse("CATALOG", Some(file), absolute)).transpose()?;
-        if flake.is_none() && catalog.is_none() {
-            return Err(ConfigError::NoSource);
-        }
         let nix_max_jobs = match parse("NIX_MAX_JOBS", raw.nix_max_jobs, integer)? {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
             jobs => jobs,
@@ -205,13 +215,18 @@ impl Config {
             max_closure_paths: parse("MAX_CLOSURE_PATHS", raw.max_closure_paths, between::<1, 100_000>)?,
             popularity: Arc::new(popularity),
         };
+        let state_dir = parse("STATE_DIR", raw.state_dir, path)?;
+        let admin_socket =
+            raw.admin_socket.map(|file| parse("ADMIN_SOCKET", Some(file), path)).transpose()?;
         Ok(Self {
             flake,
             catalog,
             listen: parse("LISTEN", raw.listen, listen)?,
             listen_is_set,
             systems: parse("SYSTEMS", raw.systems, systems)?,
-            state_dir: parse("STATE_DIR", raw.state_dir, path)?,
+            admin_socket_is_set: admin_socket.is_some(),
+            admin_socket: admin_socket.unwrap_or_else(|| state_dir.join("admin.socket")),
+            state_dir,
             nix_daemon_socket: parse("NIX_DAEMON_SOCKET", raw.nix_daemon_socket, path)?,
             evaluator_socket: parse("EVALUATOR_SOCKET", raw.evaluator_socket, path)?,
             accept_flake_config: parse("ACCEPT_FLAKE_CONFIG", raw.accept_flake_config, switch)?,
@@ -251,6 +266,11 @@ impl Config {
             log_format: parse("LOG_FORMAT", raw.log_format, log_format)?,
         })
     }
+}
+
+/// A duration as settings have it: `90`, `15m`, `12h`, `7d`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    duration(text).map_err(|Bad(allowed)| format!("expected {allowed}"))
 }
 
 fn flake_reference(text: &str) -> Result<String, Bad> {

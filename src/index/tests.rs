@@ -27,6 +27,7 @@ fn image(n: u8, contents: &[&[u8]]) -> (ImageId, ImageRow, Vec<(Digest, Location
         docker: Digest::of(b"docker"),
         tags: vec![],
         contents: contents.iter().map(|(digest, _)| *digest).collect(),
+        made_at: 7,
     };
     (ImageId::of(&row.objects, &row.selection, &row.options), row, contents)
 }
@@ -197,7 +198,7 @@ fn what_one_image_needs_is_found_without_looking_at_the_others() {
         .unwrap();
     index.remove_images(&HashSet::from([first])).unwrap();
     let digests = [Digest::of(b"shared"), Digest::of(b"mine")];
-    assert_eq!(index.needed_of(&digests).unwrap().blobs, HashSet::from([digests[0]]));
+    assert_eq!(index.needed_of(&digests, &HashSet::new()).unwrap().blobs, HashSet::from([digests[0]]));
     assert!(index.needed().is_err());
 }
 

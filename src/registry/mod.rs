@@ -13,19 +13,25 @@
 mod blobs;
 mod error;
 mod flight;
+mod forget;
 mod gate;
 mod hot;
 mod images;
+mod inventory;
 mod memory;
 mod packages;
 mod readiness;
 mod retention;
+mod state;
 mod tags;
+mod time;
 mod work;
 
 pub use error::RegistryError;
+pub use inventory::{ImageDetails, ImageSummary, LayerDetails, Place, RootDetails, Snapshot};
 pub use readiness::Readiness;
-pub use retention::Retention;
+pub use retention::{Collect, Dropped, Retention};
+pub use time::Time;
 pub use work::{Step, Task, Work};
 
 use crate::{
@@ -42,6 +48,7 @@ use gate::Gate;
 use hot::Hot;
 use images::{Held, Indexed};
 use memory::Memory;
+use state::State;
 use std::{
     collections::HashMap,
     io,
@@ -105,6 +112,7 @@ pub struct Settings {
 /// The registry.
 #[derive(Debug)]
 pub struct Registry {
+    _state: State,
     settings: Settings,
     resolver: Resolver,
     daemon: NixDaemon,
@@ -131,6 +139,8 @@ pub struct Registry {
     unresolved: Memory<RepositoryName, RegistryError>,
     /// Images whose blobs cannot be made again.
     lost: Memory<ImageId, RegistryError>,
+    /// Tags that were forgotten on request, and may be being pulled.
+    forgotten: Memory<RepositoryName, Vec<Tag>>,
     listed: Memory<(), Result<Arc<Vec<RepositoryName>>>>,
     hot: Hot,
     mapped: Mappings,
@@ -161,6 +171,39 @@ pub struct ManifestAnswer {
 /// The state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
+    /// Another process has it.
+    #[error("STATE_DIR={dir:?} is in use by another forge-registry{}: each needs its own STATE_DIR",
+        .process.map(|id| format!(" (process {id})")).unwrap_or_default())]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+        /// The process, if it has said which it is.
+        process: Option<u32>,
+    },
+    /// A newer version of this program has written it.
+    #[error(
+        "STATE_DIR={dir:?} has format {found}, and forge-registry {} knows formats up to {}: start the newer version that \
+         wrote it again, or set STATE_DIR to another folder; everything in it can be made again",
+        env!("CARGO_PKG_VERSION"), state::FORMAT
+    )]
+    Newer {
+        /// The folder.
+        dir: PathBuf,
+        /// The format that it states.
+        found: usize,
+    },
+    /// It does not say which format it has.
+    #[error(
+        "STATE_DIR: {path:?} is no number of a format: delete STATE_DIR, or set it to another folder; everything in it \
+             can be made again"
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is none.
+    #[error("there is no state in STATE_DIR={0:?}: no registry has served anything from there")]
+    Missing(PathBuf),
     /// A folder in it cannot be made or read.
     #[error("STATE_DIR: {path:?}: {error}")]
     Folder {
@@ -183,9 +226,9 @@ impl Registry {
         resolver: Resolver,
     ) -> Result<Arc<Self>, StateError> {
         let folder = |path: PathBuf| move |error| StateError::Folder { path, error };
-        std::fs::create_dir_all(state_dir).map_err(folder(state_dir.into()))?;
-        // The index first: it is locked, and so keeps a second process away from the rest.
-        let opened = index::open(&state_dir.join("index.redb"))?;
+        // First of all: it is locked, and so keeps a second process away from the rest.
+        let state = State::open(state_dir)?;
+        let opened = index::open(&state_dir.join(state::INDEX))?;
         if let Some((aside, reason)) = opened.moved_aside {
             tracing::warn!(
                 moved_to = %aside.display(),
@@ -210,6 +253,7 @@ impl Registry {
             progress: Arc::default(),
         };
         let registry = Self {
+            _state: state,
             resolver,
             daemon,
             roots,
@@ -231,6 +275,7 @@ impl Registry {
             failures: Memory::new(settings.max_remembered),
             unresolved: Memory::new(settings.max_remembered),
             lost: Memory::new(settings.max_remembered),
+            forgotten: Memory::new(settings.max_remembered),
             listed: Memory::new(NonZeroUsize::MIN),
             hot: Hot::default(),
             mapped: Mappings::new(settings.max_mapped_files),

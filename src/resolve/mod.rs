@@ -10,6 +10,7 @@ mod package;
 pub use catalog::{Catalog, CatalogError};
 pub use flake::{Flake, Listing};
 pub use name::{ImageName, ImageNameError};
+pub use near::find as near_misses;
 
 use crate::{
     image::Selection,
