@@ -46,7 +46,7 @@ impl AdminError {
     fn status(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Name(_) => 2,
-            Self::State { error: StateError::Newer { .. } | StateError::Version { .. }, .. } => 2,
+            Self::State { error, .. } if error.is_of_another_version() => 2,
             Self::Registry(RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. }) => 3,
             Self::Client(ClientError::Refused { code, .. })
                 if code == "NAME_UNKNOWN" || code == "MANIFEST_UNKNOWN" =>

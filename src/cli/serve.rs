@@ -21,9 +21,9 @@ pub async fn serve(config: Config, inherited: Vec<Inherited>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            match error.downcast_ref() {
+            match error.downcast_ref::<StateError>() {
                 // Nor does the next start get further: the service manager need not try.
-                Some(StateError::Newer { .. } | StateError::Version { .. }) => ExitCode::from(2),
+                Some(error) if error.is_of_another_version() => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
             }
         }

@@ -154,22 +154,30 @@ fn a_damaged_file_is_moved_aside_or_still_right() {
 }
 
 #[test]
-fn an_index_of_a_future_format_is_moved_aside() {
+fn an_index_of_an_older_format_is_moved_aside_and_one_of_a_newer_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("index.redb");
-    let opened = open(&path).unwrap();
-    opened
-        .index
-        .write(|t| {
-            t.open_table(META)?.insert("format", FORMAT + 1)?;
+    let state = |format: u64| {
+        let index = open(&path).unwrap().index;
+        let write = |t: &WriteTransaction| {
+            t.open_table(META)?.insert("format", format)?;
             Ok(())
-        })
-        .unwrap();
-    drop(opened);
+        };
+        index.write(write).unwrap();
+    };
+    state(2);
     let opened = open(&path).unwrap();
     let (aside, reason) = opened.moved_aside.unwrap();
-    assert!(aside.exists() && reason.contains(&format!("format {}", FORMAT + 1)), "{reason}");
+    assert!(aside.exists() && reason.contains("format 2"), "{reason}");
     assert!(opened.index.usage().unwrap().is_empty());
+    drop(opened.index);
+    fs::remove_file(&aside).unwrap();
+    state(FORMAT + 1);
+    for _ in 0..2 {
+        assert!(matches!(open(&path), Err(IndexError::Newer { found, .. }) if found == FORMAT + 1));
+        assert!(matches!(migrate(&path), Ok(())));
+    }
+    assert!(!aside.exists());
 }
 
 #[test]

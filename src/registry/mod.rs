@@ -31,6 +31,7 @@ pub use error::RegistryError;
 pub use inventory::{ImageDetails, ImageSummary, LayerDetails, Place, RootDetails, Snapshot};
 pub use readiness::Readiness;
 pub use retention::{Collect, Dropped, Retention};
+pub use state::StateError;
 pub use time::Time;
 pub use work::{Step, Task, Work};
 
@@ -38,7 +39,7 @@ use crate::{
     blob::{Buffers, Cache, Mappings},
     closure::Popularity,
     image::{Limits, Options, Reader},
-    index::{self, ImageId, Index, IndexError},
+    index::{self, ImageId, Index},
     nix::{Buildable, GcRoots, NixDaemon},
     oci::{Digest, Document, Reference, RepositoryName, Tag},
     resolve::{CatalogError, Resolver},
@@ -51,7 +52,6 @@ use memory::Memory;
 use state::State;
 use std::{
     collections::HashMap,
-    io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicU64, atomic::Ordering},
@@ -166,55 +166,6 @@ pub enum Patience {
 pub struct ManifestAnswer {
     /// The canonical documents, the OCI form first; exactly one when the manifest was asked for by digest.
     pub documents: Vec<Document>,
-}
-
-/// The state folder cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// Another process has it.
-    #[error("STATE_DIR={dir:?} is in use by another forge-registry{}: each needs its own STATE_DIR",
-        .process.map(|id| format!(" (process {id})")).unwrap_or_default())]
-    InUse {
-        /// The folder.
-        dir: PathBuf,
-        /// The process, if it has said which it is.
-        process: Option<u32>,
-    },
-    /// A newer version of this program has written it.
-    #[error(
-        "STATE_DIR={dir:?} has format {found}, and forge-registry {} knows formats up to {}: start the newer version that \
-         wrote it again, or set STATE_DIR to another folder; everything in it can be made again",
-        env!("CARGO_PKG_VERSION"), state::FORMAT
-    )]
-    Newer {
-        /// The folder.
-        dir: PathBuf,
-        /// The format that it states.
-        found: usize,
-    },
-    /// It does not say which format it has.
-    #[error(
-        "STATE_DIR: {path:?} is no number of a format: delete STATE_DIR, or set it to another folder; everything in it \
-             can be made again"
-    )]
-    Version {
-        /// The file.
-        path: PathBuf,
-    },
-    /// There is none.
-    #[error("there is no state in STATE_DIR={0:?}: no registry has served anything from there")]
-    Missing(PathBuf),
-    /// A folder in it cannot be made or read.
-    #[error("STATE_DIR: {path:?}: {error}")]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// The operating system's reason.
-        error: io::Error,
-    },
-    /// The index cannot be opened.
-    #[error("STATE_DIR: {0}")]
-    Index(#[from] IndexError),
 }
 
 impl Registry {

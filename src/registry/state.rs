@@ -8,8 +8,7 @@
 //! refused and left alone. Each step can be done twice: the number is written when it is done, and a process that died in
 //! between begins with it again.
 
-use super::StateError;
-use crate::index;
+use crate::index::{self, IndexError};
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
     io::{self, ErrorKind, Read, Write},
@@ -30,6 +29,62 @@ const STEPS: [fn(&Path) -> Result<(), StateError>; FORMAT] = [
 pub(super) const INDEX: &str = "index.redb";
 const LOCK: &str = "lock";
 const VERSION: &str = "version";
+
+/// The state folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another process has it.
+    #[error("STATE_DIR={dir:?} is in use by another forge-registry{}: each needs its own STATE_DIR",
+        .process.map(|id| format!(" (process {id})")).unwrap_or_default())]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+        /// The process, if it has said which it is.
+        process: Option<u32>,
+    },
+    /// A newer version of this program has written it.
+    #[error(
+        "STATE_DIR={dir:?} has format {found}, and forge-registry {} knows formats up to {}: start the newer version that \
+         wrote it again, or set STATE_DIR to another folder; everything in it can be made again",
+        env!("CARGO_PKG_VERSION"), FORMAT
+    )]
+    Newer {
+        /// The folder.
+        dir: PathBuf,
+        /// The format that it states.
+        found: usize,
+    },
+    /// It does not say which format it has.
+    #[error(
+        "STATE_DIR: {path:?} is no number of a format: delete STATE_DIR, or set it to another folder; everything in it \
+             can be made again"
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is none.
+    #[error("there is no state in STATE_DIR={0:?}: no registry has served anything from there")]
+    Missing(PathBuf),
+    /// A folder in it cannot be made or read.
+    #[error("STATE_DIR: {path:?}: {error}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        error: io::Error,
+    },
+    /// The index cannot be opened.
+    #[error("STATE_DIR: {0}")]
+    Index(#[from] IndexError),
+}
+
+impl StateError {
+    /// Whether this version can do nothing with the folder, now or later.
+    pub fn is_of_another_version(&self) -> bool {
+        matches!(self, Self::Newer { .. } | Self::Version { .. } | Self::Index(IndexError::Newer { .. }))
+    }
+}
 
 /// The folder, for as long as this process has it for itself.
 #[derive(Debug)]
