@@ -108,7 +108,7 @@ mod tests {
             (Method::POST, IMAGES, "", "POST /v1/images"),
             (Method::PUT, "/v1/images/a", "", "PUT"),
             (Method::GET, "/v1/images/", "", "name"),
-            (Method::GET, "/v1/images/A", "", "name"),
+            (Method::GET, "/v1/images/a//b", "", "name"),
             (Method::GET, "/v1/images/a:b:c", "", "tag"),
             (Method::DELETE, "/v1/imagesa", "", "DELETE"),
             (Method::POST, GC, "{\"allThatThereIs\":true}", "unknown field"),

@@ -129,6 +129,8 @@ async fn serve(stream: UnixStream, registry: Arc<Registry>, allowed: Result<(), 
         .header_read_timeout(REQUEST_TIME)
         .max_buf_size(MAX_BODY)
         .keep_alive(false)
+        // As of socat, whose input has ended.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection to the admin socket ended");
@@ -146,6 +148,9 @@ async fn answer(
     }
     let (head, body) = request.into_parts();
     let bad = |message| failure(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message);
+    if http_body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
+        return bad(format!("the request's body has more than {MAX_BODY} bytes"));
+    }
     let body = match timeout(REQUEST_TIME, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) => return bad(format!("the request's body: {error}")),

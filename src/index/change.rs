@@ -76,7 +76,8 @@ impl Index {
     pub fn remove_images(&self, images: &HashSet<ImageId>) -> Result<()> {
         self.write(|transaction| {
             for id in images {
-                for repository in rows::names(&transaction.open_table(NAMES)?, id)? {
+                let names = rows::names(&transaction.open_table(NAMES)?, id)?;
+                for repository in names {
                     unlink(transaction, &repository, id)?;
                 }
                 remove_contents(transaction, id)?;

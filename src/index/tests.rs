@@ -4,7 +4,7 @@ use crate::{
     image::{Options, Selection},
     nix::{Buildable, StorePath},
 };
-use std::fs;
+use std::{collections::HashMap, fs};
 
 fn object(n: u8) -> StorePath {
     StorePath::from_base_name(&format!("{}-image", (n as char).to_string().repeat(32))).unwrap()

@@ -225,7 +225,7 @@ fn names_that_do_not_exist_are_said_to_with_those_that_are_near() {
             (&["forget", "packages/helo"], 3, "near misses: packages/hello"),
             (&["inspect", "packages/hello:2.0"], 3, "has no tag 2.0 that has been served; it has: latest"),
             (&["forget", "packages/hello:2.0"], 3, "it has: latest"),
-            (&["forget", "Packages/hello"], 2, "Packages"),
+            (&["forget", "packages//hello"], 2, "cannot stand in a repository name"),
             (&["inspect", "packages/hello@sha256:00"], 2, "digest"),
             (&["gc", "--older-than", "long"], 2, "expected"),
             (&["gc", "--older-than", "1d", "--all"], 2, "cannot be used with"),

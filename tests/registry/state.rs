@@ -75,9 +75,9 @@ fn bringing_a_folder_forward_can_be_interrupted_anywhere() {
         for nth in 1.. {
             let (_dir, state) = former();
             let inject = format!("inject={call}:signal=KILL:when={nth}");
-            let arguments = ["-f", "-o", "/dev/null", "-e", &inject, PROGRAM, "gc", "--older-than", "36500d"];
+            let arguments = ["-f", "-o", "/dev/null", "-e", &inject, PROGRAM, "gc", "--older-than", "3650d"];
             let killed = !command("strace", &arguments, &state).status.success();
-            let output = command(PROGRAM, &["gc", "--older-than", "36500d"], &state);
+            let output = command(PROGRAM, &["gc", "--older-than", "3650d"], &state);
             assert!(output.status.success(), "{call} {nth}: {}", String::from_utf8_lossy(&output.stderr));
             let (tagged, bare) = listed(&state);
             assert_eq!((tagged, bare), (IMAGES.map(str::to_owned).to_vec(), 1), "{call} {nth}");
