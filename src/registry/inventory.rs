@@ -124,6 +124,9 @@ pub enum Place {
     Index,
 }
 
+/// An image under a name, and the row of the tag that leads to it.
+type Listed = (ImageSummary, ImageId, Option<TagRow>);
+
 /// What the registry has, looked at without changing it.
 pub(super) struct View<'a> {
     index: &'a Index,
@@ -200,19 +203,19 @@ impl View<'_> {
     fn images(&self) -> Result<Vec<ImageSummary>> {
         let mut all = Vec::new();
         for name in self.index.repositories()? {
-            all.extend(self.of_name(&name)?.into_iter().map(|(summary, _)| summary));
+            all.extend(self.of_name(&name)?.into_iter().map(|(summary, _, _)| summary));
         }
         Ok(all)
     }
 
     /// Each tag of a name, and each image without one, with the image that it is.
-    fn of_name(&self, name: &RepositoryName) -> Result<Vec<(ImageSummary, (ImageId, Option<TagRow>))>> {
+    fn of_name(&self, name: &RepositoryName) -> Result<Vec<Listed>> {
         let tags = self.index.tags(name)?;
         let untagged = self.index.members(name)?;
         let untagged = untagged.into_iter().filter(|id| !tags.iter().any(|(_, row)| row.image == *id));
-        let untagged = untagged.filter_map(|id| Some((self.row(name, None, &id)?, (id, None))));
+        let untagged = untagged.filter_map(|id| Some((self.row(name, None, &id)?, id, None)));
         let tagged = tags.iter().filter_map(|(tag, row)| {
-            Some((self.row(name, Some(tag), &row.image)?, (row.image, Some(row.clone()))))
+            Some((self.row(name, Some(tag), &row.image)?, row.image, Some(row.clone())))
         });
         Ok(tagged.chain(untagged).collect())
     }
@@ -221,7 +224,7 @@ impl View<'_> {
     pub(super) fn summaries_of(&self, id: &ImageId) -> Vec<ImageSummary> {
         let names = self.index.names(id).unwrap_or_default();
         let rows = names.iter().filter_map(|name| self.of_name(name).ok()).flatten();
-        rows.filter(|(_, (of, _))| of == id).map(|(summary, _)| summary).collect()
+        rows.filter(|(_, of, _)| of == id).map(|(summary, _, _)| summary).collect()
     }
 
     /// What a tag leads to.
@@ -251,12 +254,12 @@ impl View<'_> {
             return Err(self.no_such_name(name));
         }
         if let Some(tag) = tag {
-            rows.retain(|(summary, _)| summary.tag.as_deref() == Some(tag.as_str()));
+            rows.retain(|(summary, _, _)| summary.tag.as_deref() == Some(tag.as_str()));
             if rows.is_empty() {
                 return Err(self.no_such_tag(name, tag));
             }
         }
-        Ok(rows.into_iter().filter_map(|(summary, (id, tag))| self.details(summary, id, tag)).collect())
+        Ok(rows.into_iter().filter_map(|(summary, id, tag)| self.details(summary, id, tag)).collect())
     }
 
     fn details(&self, summary: ImageSummary, id: ImageId, tag: Option<TagRow>) -> Option<ImageDetails> {

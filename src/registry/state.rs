@@ -19,8 +19,11 @@ use std::{
 /// The format that this version reads and writes.
 pub const FORMAT: usize = 1;
 
+/// Changes the folder; twice is the same as once.
+type Step = fn(&Path) -> Result<(), StateError>;
+
 /// What leads from the format of each number to the next.
-const STEPS: [fn(&Path) -> Result<(), StateError>; FORMAT] = [
+const STEPS: [Step; FORMAT] = [
     // Folders before there was a number; their index does not know the names of an image.
     |dir| Ok(index::migrate(&dir.join(INDEX))?),
 ];
