@@ -159,8 +159,11 @@ impl Snapshot {
         let copy = scratch.join(INDEX);
         fs::copy(&original, &copy).map_err(failed(&original))?;
         index::migrate(&copy)?;
-        let index = index::open(&copy)?.index;
-        Ok(Self { index, state_dir: state_dir.into(), store, _lock: lock })
+        let opened = index::open(&copy)?;
+        if let Some((_aside, reason)) = opened.moved_aside {
+            return Err(StateError::Unusable { path: original, reason });
+        }
+        Ok(Self { index: opened.index, state_dir: state_dir.into(), store, _lock: lock })
     }
 
     /// All images, by name and tag.

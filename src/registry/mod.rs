@@ -31,7 +31,7 @@ pub use error::RegistryError;
 pub use inventory::{ImageDetails, ImageSummary, LayerDetails, Place, RootDetails, Snapshot};
 pub use readiness::Readiness;
 pub use retention::{Collect, Dropped, Retention};
-pub use state::StateError;
+pub use state::{StateError, format as state_format};
 pub use time::Time;
 pub use work::{Step, Task, Work};
 

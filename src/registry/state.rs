@@ -66,6 +66,14 @@ pub enum StateError {
         /// The file.
         path: PathBuf,
     },
+    /// Nothing can be read from its index.
+    #[error("STATE_DIR: {path:?} cannot be used ({reason}); the registry makes it again when it starts")]
+    Unusable {
+        /// The index.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// There is none.
     #[error("there is no state in STATE_DIR={0:?}: no registry has served anything from there")]
     Missing(PathBuf),
@@ -141,7 +149,10 @@ fn in_use(dir: &Path, lock: &mut File) -> StateError {
 }
 
 /// The format that a folder has; refuses one that is newer than this version.
-pub(super) fn format(dir: &Path) -> Result<usize, StateError> {
+///
+/// # Errors
+/// It is newer, or the file that has the number cannot be read.
+pub fn format(dir: &Path) -> Result<usize, StateError> {
     let path = dir.join(VERSION);
     match fs::read_to_string(&path) {
         Ok(text) => match text.trim().parse() {

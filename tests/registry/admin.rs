@@ -290,6 +290,16 @@ fn only_root_and_the_registrys_own_user_are_answered_and_only_what_is_understood
 }
 
 #[test]
+fn connections_that_ask_nothing_do_not_keep_others_from_asking() {
+    let flake = Flake::new("");
+    let registry = Registry::start(&flake, &[]);
+    let idle: Vec<UnixStream> =
+        (0..20).map(|_| UnixStream::connect(registry.state.join("admin.socket")).unwrap()).collect();
+    assert_eq!(admin(&registry, &["images"]), "");
+    drop(idle);
+}
+
+#[test]
 fn commands_say_what_is_missing_where_there_is_neither_a_registry_nor_its_state() {
     let folder = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str], state: &Path| {

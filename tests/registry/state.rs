@@ -44,6 +44,14 @@ fn listed(state: &Path) -> (Vec<String>, usize) {
 fn a_folder_of_an_older_version_is_looked_at_as_it_is_and_brought_forward_by_whoever_changes_it() {
     let (_dir, state) = former();
     let index = fs::read(state.join("index.redb")).unwrap();
+    // What is no index is no empty one either.
+    fs::write(state.join("index.redb"), "not a database").unwrap();
+    let output = command(PROGRAM, &["images"], &state);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((text.lines().count(), output.status.code()), (1, Some(1)), "{text}");
+    assert!(text.contains("index.redb") && text.contains("makes it again when it starts"), "{text}");
+    assert_eq!(fs::read(state.join("index.redb")).unwrap(), b"not a database");
+    fs::write(state.join("index.redb"), &index).unwrap();
     let (tagged, bare) = listed(&state);
     assert_eq!((tagged, bare), (IMAGES.map(str::to_owned).to_vec(), 1));
     assert!(!state.join("version").exists());
@@ -111,6 +119,8 @@ fn a_folder_of_a_newer_version_is_refused_in_one_line_and_left_alone() {
             assert!(text.contains(part), "{arguments:?}: {part} in {text}");
         }
     }
+    let (text, code) = registry.run_to_its_end(&["check"]);
+    assert!(code == Some(1) && text.contains("BAD STATE_DIR: ") && text.contains("format 2"), "{text}");
     assert!(fs::read(&index).unwrap() == before);
     assert!(!registry.state.join("index.damaged").exists());
 
