@@ -14,7 +14,7 @@ impl Registry {
     /// Forgets a name, or one tag of it, and drops the images that nothing else leads to. Blocks.
     ///
     /// Responses that are being sent are sent to their end. A pull that then asks for another layer has the image made
-    /// again: see [`remembered`](Self::remembered).
+    /// again.
     pub fn forget(&self, repository: &RepositoryName, tag: Option<&Tag>) -> Result<Dropped> {
         self.flush();
         let _alone = self.changing.blocking_write();
