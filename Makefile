@@ -1,8 +1,10 @@
 # Each target installs what it needs on a Debian machine; see the scripts in dev/.
-.PHONY: help run smoke test lint units boot conformance bench
+.PHONY: help run smoke test lint units boot conformance bench install
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\): ## /make \1 - /p' $(MAKEFILE_LIST)
+
+export PREFIX DESTDIR BINARY
 
 run: ## serve the example images on 127.0.0.1:6443 until Ctrl-C
 	@dev/run
@@ -27,3 +29,6 @@ conformance: ## the OCI Distribution conformance suite
 
 bench: ## figures beside nginx and docker-registry
 	@dev/bench
+
+install: ## build and install on a systemd host without NixOS: PREFIX=/usr/local DESTDIR= BINARY=
+	@contrib/install

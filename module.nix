@@ -128,6 +128,7 @@ in
         unknown = filter (name: !(known ? ${name})) (attrNames cfg.settings);
         twice = intersectLists (attrNames fromOptions) (attrNames cfg.settings);
         fixed = filter (name: cfg.settings ? ${name}) [
+          "ADMIN_SOCKET"
           "EVALUATOR_SOCKET"
           "LISTEN"
           "NIX_STORE_DIR"
@@ -185,6 +186,9 @@ in
       ];
 
     networking.firewall.allowedTCPPorts = mkIf cfg.openFirewall [ cfg.port ];
+
+    # `forge-registry images` and the like, for root.
+    environment.systemPackages = [ cfg.package ];
 
     # Needed where nix.settings.allowed-users is narrowed. `allowed-users` itself would replace its default, everybody.
     nix.settings = {

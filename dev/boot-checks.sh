@@ -30,7 +30,7 @@ evaluate() { socat -t 60 - "UNIX-CONNECT:/proc/$leader/root/run/forge-registry/e
 
 verify() {
 	local said
-	said=$(enter bash -c 'cd /etc/systemd/system && systemd-analyze verify --man=no ./forge-*' 2>&1)
+	said=$(enter bash -c 'cd /usr/local/lib/systemd/system && systemd-analyze verify --man=no ./forge-*' 2>&1)
 	[ -z "$said" ] || { echo "$said" && false; }
 }
 check "systemd-analyze verify has nothing to say" verify
@@ -40,6 +40,22 @@ check "systemd-analyze verify has nothing to say" verify
 check "the service is active once it serves" same "$(property ActiveState)/$(property SubState)" active/running
 check "an image is built and pulled from outside" pull packages/hello
 check "a second one, of 64 MiB" pull packages/large
+
+# --- what root asks of it
+
+admin() { enter /usr/local/bin/forge-registry "$@"; }
+images() { admin images | cut -f 1,2 | tr '\t\n' ': '; }
+check "root lists images without any setting" same "$(images)" "packages/hello:latest packages/large:latest "
+nobody() { enter setpriv --reuid=65534 --regid=65534 --clear-groups /usr/local/bin/forge-registry images 2>&1; }
+check "nobody else does" has "$(nobody)" "root and the registry's own user alone"
+check "gc says what it would drop" has "$(admin gc --all --dry-run)" "images: 2, GC roots: 2"
+forget() {
+	has "$(admin forget packages/hello)" "images: 1, GC roots: 1" && same "$(images)" "packages/large:latest " &&
+		[ "$(enter find /var/lib/private/forge-registry/gcroots -type l | wc -l)" = 1 ] && pull packages/hello
+}
+check "an image is forgotten, and pulled again" forget
+check "the manual and the completions are installed" \
+	enter test -s /usr/local/share/man/man1/forge-registry.1 -a -s /usr/local/share/bash-completion/completions/forge-registry
 
 # --- restarting in the middle of a pull
 
@@ -117,6 +133,8 @@ stop() {
 	same "$(property ActiveState)/$(property Result)" inactive/success && fails fetch "$registry/v2/"
 }
 check "it stops, and then nothing listens" stop
+check "root lists images of a service that is stopped" has "$(images)" "packages/hello:latest packages/hello-oci:latest "
+check "root changes nothing in its state then" has "$(admin gc 2>&1)" "systemctl start forge-registry"
 
 # The same unit, with a shell in place of the registry; what is not forbidden to it is not forbidden to the registry.
 mkdir "$machine/etc/systemd/system/forge-registry.service.d"

@@ -1,5 +1,7 @@
 {
   lib,
+  stdenv,
+  installShellFiles,
   rustPlatform,
 }:
 let
@@ -26,6 +28,17 @@ rustPlatform.buildRustPackage {
     );
   };
   cargoLock.lockFile = ../Cargo.lock;
+
+  # The program writes its own completions and manual.
+  nativeBuildInputs = [ installShellFiles ];
+  postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+    for shell in bash zsh fish; do
+      $out/bin/forge-registry completions $shell >forge-registry.$shell
+    done
+    installShellCompletion forge-registry.{bash,zsh,fish}
+    $out/bin/forge-registry man >forge-registry.1
+    installManPage forge-registry.1
+  '';
 
   # The tests in tests/ need a nix-daemon; see dev/test.
   cargoTestFlags = [

@@ -1,44 +1,34 @@
 //! Start-up and shutdown.
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use cli::{Arguments, Command};
 use forge_registry::{
-    config::{self, Config, ConfigError, LogFormat},
+    config::{Config, ConfigError, LogFormat},
     seccomp,
 };
 use std::process::ExitCode;
 
 mod cli;
 
-/// A container registry that builds images with nix-daemon on demand and serves them from the Nix store.
-#[derive(Parser)]
-#[command(version, after_help = config::help(), max_term_width = 110)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Serve images (the default).
-    Serve,
-    /// Check the settings and everything that the registry depends on, and say what to do about each failure.
-    Check,
-    /// Resolve and build an image as a pull would, and print its digests.
-    Build {
-        /// The image, as a client would name it: packages/hello, or packages/hello:1.0.
-        name: String,
-    },
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or(Command::Serve);
     let terminal = cli::Terminal::new();
-    let config = match Config::from_environment() {
+    // These need no settings.
+    match &command {
+        Command::Completions { shell } => return cli::completions(*shell, &terminal),
+        Command::Man => return cli::man(&terminal),
+        _ => {}
+    }
+    let config = match &command {
+        Command::Serve | Command::Check | Command::Build { .. } => Config::from_environment(),
+        _ => Config::of_state_from_environment(),
+    };
+    let config = match config {
         Ok(config) => config,
         Err(error) => return fail_settings(&error, &terminal),
     };
-    log(&config, matches!(command, Command::Build { .. }), &terminal);
+    log(&config, command.is_quiet(), &terminal);
     let inherited = match cli::inherited() {
         Ok(sockets) => sockets,
         Err(error) => {
@@ -62,6 +52,11 @@ fn main() -> ExitCode {
             Command::Serve => cli::serve(config, inherited).await,
             Command::Check => cli::check(config, &terminal).await,
             Command::Build { name } => cli::build(config, &name, &terminal).await,
+            Command::Images(format) => cli::images(config, format, &terminal).await,
+            Command::Inspect { name, format } => cli::inspect(config, &name, format, &terminal).await,
+            Command::Forget { name, format } => cli::forget(config, &name, format, &terminal).await,
+            Command::Gc(arguments) => cli::gc(config, arguments, &terminal).await,
+            Command::Completions { .. } | Command::Man => std::process::ExitCode::SUCCESS,
         }
     });
     // Reading a large image is not interrupted by waiting for it; what it wrote half is removed at the next start.

@@ -125,6 +125,13 @@ pkgs.testers.runNixOSTest {
         assert show("MainPID") == before, "it was restarted"
         pull("note")
 
+    with subtest("root is told what there is, and has it forgotten"):
+        assert "packages/large\tlatest\t" in server.succeed("forge-registry images")
+        server.succeed("test -s $(dirname $(readlink --canonicalize $(type -P forge-registry)))/../share/man/man1/forge-registry.1.gz")
+        server.succeed("forge-registry forget packages/large")
+        server.fail("forge-registry inspect packages/large")
+        server.fail("setpriv --reuid=65534 --clear-groups forge-registry images")
+
     with subtest("it is confined"):
         for unit, highest in [("forge-registry.service", 5), ("forge-evaluator@.service", 16)]:
             print(server.succeed(f"systemd-analyze security --no-pager --threshold={highest} {unit}"))

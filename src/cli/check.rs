@@ -6,6 +6,7 @@ use super::{
 };
 use forge_registry::{
     config::Config,
+    registry::state_format,
     resolve::{Catalog, Listing},
 };
 use std::{
@@ -153,7 +154,14 @@ impl Report {
                     // The service's folder, should this be run by someone else.
                     let _ = fs::remove_dir(path);
                 }
-                self.good("STATE_DIR", &format!("{} can be written", path.display()))
+                match state_format(path) {
+                    Ok(_) => self.good("STATE_DIR", &format!("{} can be written", path.display())),
+                    Err(error) => self.bad(
+                        "STATE_DIR",
+                        &error.to_string(),
+                        "what the folder has is no more than what a pull makes again",
+                    ),
+                }
             }
             Err(error) => self.bad(
                 "STATE_DIR",

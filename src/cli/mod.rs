@@ -1,16 +1,25 @@
 //! The program's commands.
 
+mod admin;
+mod arguments;
 mod build;
 mod check;
+mod folders;
+mod generate;
 mod manager;
+mod name;
 mod open_files;
 mod progress;
 mod serve;
 mod sockets;
+mod table;
 mod terminal;
 
+pub use admin::{forget, gc, images, inspect};
+pub use arguments::{Arguments, Command};
 pub use build::build;
 pub use check::check;
+pub use generate::{completions, man};
 pub use serve::serve;
 pub use sockets::inherited;
 pub use terminal::Terminal;

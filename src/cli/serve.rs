@@ -7,10 +7,11 @@ use super::{
     sockets::{Inherited, listeners},
 };
 use forge_registry::{
+    admin,
     config::Config,
     encode::Encoders,
     http::{self, Service},
-    registry::Registry,
+    registry::{Registry, StateError},
 };
 use std::process::ExitCode;
 
@@ -20,7 +21,25 @@ pub async fn serve(config: Config, inherited: Vec<Inherited>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::FAILURE
+            match error.downcast_ref::<StateError>() {
+                // Nor does the next start get further: the service manager need not try.
+                Some(error) if error.is_of_another_version() => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// The admin socket. Without it images are served all the same, so only one that was asked for must be there.
+fn admin_socket(config: &Config) -> Result<Option<admin::Server>, admin::BindError> {
+    match admin::Server::bind(&config.admin_socket) {
+        Ok(server) => Ok(Some(server)),
+        Err(error) if config.admin_socket_is_set => Err(error),
+        Err(error) => {
+            tracing::warn!(
+                "forge-registry images, inspect, forget and gc will not reach this registry: {error}"
+            );
+            Ok(None)
         }
     }
 }
@@ -31,6 +50,7 @@ async fn try_serve(mut config: Config, inherited: Vec<Inherited>) -> Result<(), 
     let registry = Registry::open(&config.state_dir, config.registry.clone(), daemon, resolver)?;
     let listeners = listeners(&config, inherited).await?;
     config.server.max_connections = open_files::connections(config.server.max_connections);
+    let admin = admin_socket(&config)?.map(|server| tokio::spawn(server.run(registry.clone())));
     let maintenance = tokio::spawn(registry.clone().maintain());
     let stopped = until_stopped(signals, registry.clone(), config.shutdown_grace);
     let encoders = Encoders::new(config.max_encodings, config.encoding_min_rate);
@@ -40,6 +60,11 @@ async fn try_serve(mut config: Config, inherited: Vec<Inherited>) -> Result<(), 
         tracing::warn!(connections = cut, "SHUTDOWN_GRACE has passed, connections were cut");
     }
     maintenance.abort();
+    if let Some(admin) = admin {
+        admin.abort();
+        // Until its name is gone as well.
+        let _ = admin.await;
+    }
     registry.flush();
     Ok(())
 }

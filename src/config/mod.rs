@@ -33,6 +33,10 @@ pub struct Config {
     pub systems: Vec<String>,
     /// `STATE_DIR`, or `STATE_DIRECTORY`.
     pub state_dir: PathBuf,
+    /// `ADMIN_SOCKET`
+    pub admin_socket: PathBuf,
+    /// Whether `admin_socket` was asked for, rather than being the default.
+    pub admin_socket_is_set: bool,
     /// `NIX_DAEMON_SOCKET`, or `NIX_DAEMON_SOCKET_PATH`.
     pub nix_daemon_socket: PathBuf,
     /// `EVALUATOR_SOCKET`
@@ -123,8 +127,18 @@ fn parse<T>(
 impl Config {
     /// Reads and checks the environment.
     pub fn from_environment() -> Result<Self, ConfigError> {
+        Self::of_state_from_environment()?.with_source()
+    }
+
+    /// The same for what needs no source of images, only the state that they left.
+    pub fn of_state_from_environment() -> Result<Self, ConfigError> {
         let raw = Raw::init_from_env().map_err(|error| ConfigError::Environment(error.to_string()))?;
         Self::from_raw(raw)
+    }
+
+    fn with_source(self) -> Result<Self, ConfigError> {
+        let has_some = self.flake.is_some() || self.package_set.is_some() || self.catalog.is_some();
+        if has_some { Ok(self) } else { Err(ConfigError::NoSource) }
     }
 
     /// Reads and checks the given variables instead of the environment.
@@ -134,7 +148,7 @@ impl Config {
         let map = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let raw =
             Raw::init_from_hashmap(&map).map_err(|error| ConfigError::Environment(error.to_string()))?;
-        Self::from_raw(raw)
+        Self::from_raw(raw)?.with_source()
     }
 
     fn from_raw(raw: Raw) -> Result<Self, ConfigError> {
@@ -154,9 +168,6 @@ impl Config {
         let catalog = raw.catalog.map(|file| parse("CATALOG", Some(file), absolute)).transpose()?;
         let package_set =
             raw.package_set.map(|set| parse("PACKAGE_SET", Some(set), flake_reference)).transpose()?;
-        if flake.is_none() && package_set.is_none() && catalog.is_none() {
-            return Err(ConfigError::NoSource);
-        }
         let nix_max_jobs = match parse("NIX_MAX_JOBS", raw.nix_max_jobs, integer)? {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
             jobs => jobs,
@@ -210,6 +221,9 @@ impl Config {
             max_closure_paths: parse("MAX_CLOSURE_PATHS", raw.max_closure_paths, between::<1, 100_000>)?,
             popularity: Arc::new(popularity),
         };
+        let state_dir = parse("STATE_DIR", raw.state_dir, path)?;
+        let admin_socket =
+            raw.admin_socket.map(|file| parse("ADMIN_SOCKET", Some(file), path)).transpose()?;
         Ok(Self {
             flake,
             package_set,
@@ -217,7 +231,9 @@ impl Config {
             listen: parse("LISTEN", raw.listen, listen)?,
             listen_is_set,
             systems: parse("SYSTEMS", raw.systems, systems)?,
-            state_dir: parse("STATE_DIR", raw.state_dir, path)?,
+            admin_socket_is_set: admin_socket.is_some(),
+            admin_socket: admin_socket.unwrap_or_else(|| state_dir.join("admin.socket")),
+            state_dir,
             nix_daemon_socket: parse("NIX_DAEMON_SOCKET", raw.nix_daemon_socket, path)?,
             evaluator_socket: parse("EVALUATOR_SOCKET", raw.evaluator_socket, path)?,
             accept_flake_config: parse("ACCEPT_FLAKE_CONFIG", raw.accept_flake_config, switch)?,
@@ -257,6 +273,11 @@ impl Config {
             log_format: parse("LOG_FORMAT", raw.log_format, log_format)?,
         })
     }
+}
+
+/// A duration as settings have it: `90`, `15m`, `12h`, `7d`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    duration(text).map_err(|Bad(allowed)| format!("expected {allowed}"))
 }
 
 fn flake_reference(text: &str) -> Result<String, Bad> {

@@ -59,6 +59,8 @@ settings! {
     state_dir "STATE_DIR" = "/var/lib/forge-registry",
         "The folder for the index, the blob cache, the entry lists and the GC roots; it survives restarts, and can be deleted.",
         aliases "STATE_DIRECTORY, as systemd sets it";
+    admin_socket "ADMIN_SOCKET" = "",
+        "The Unix socket for forge-registry images, inspect, forget and gc; admin.socket in STATE_DIR if not set. It is for root and the registry's own user alone.";
     nix_daemon_socket "NIX_DAEMON_SOCKET" = "/nix/var/nix/daemon-socket/socket",
         "nix-daemon's socket.",
         aliases "NIX_DAEMON_SOCKET_PATH";

@@ -8,14 +8,18 @@
 //! | `contents` | digest, [`ImageId`] | [`Location`]: size, type, and where the bytes are in that image |
 //! | `layerings` | [`ImageId`] | for each layer that is made of store paths, these: to make the same ones again |
 //! | `members` | repository, NUL, [`ImageId`] | none: the image has been served under that name |
+//! | `names` | [`ImageId`], repository | none: the same the other way round |
 //! | `used` | [`ImageId`] | when it was last asked for, in microseconds since 1970 |
 //!
 //! A digest can have several locations, one an image: when one image is dropped, the other still has the bytes.
 
+mod change;
 mod handle;
+mod migrate;
 mod open;
 mod rows;
 
+pub use migrate::migrate;
 pub use open::{Opened, open};
 pub use rows::{ImageId, ImageRow, Location, TagRow};
 
@@ -26,13 +30,10 @@ use crate::{
 };
 use handle::Handle;
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-use std::{
-    collections::{HashMap, HashSet},
-    path::PathBuf,
-};
+use std::{collections::HashSet, path::PathBuf};
 
 /// The format of keys and rows; another number is another database.
-const FORMAT: u64 = 3;
+const FORMAT: u64 = 4;
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
@@ -41,6 +42,7 @@ const IMAGES: Rows = Rows::new("images");
 const CONTENTS: Rows = Rows::new("contents");
 const LAYERINGS: Rows = Rows::new("layerings");
 const MEMBERS: TableDefinition<'static, &[u8], ()> = TableDefinition::new("members");
+const NAMES: TableDefinition<'static, &[u8], ()> = TableDefinition::new("names");
 const USED: TableDefinition<'static, &[u8], u64> = TableDefinition::new("used");
 
 /// The index. All calls block, readers for microseconds, writers for a flush to the disk.
@@ -62,6 +64,17 @@ pub enum IndexError {
         path: PathBuf,
         /// The operating system's reason.
         error: std::io::Error,
+    },
+    /// A newer version of this program has written it. It is left alone: whoever goes back to that version needs it.
+    #[error(
+        "{path:?} has format {found}, and this version knows format {FORMAT}: start the newer forge-registry again, or \
+         set STATE_DIR to another folder; everything in it can be made again"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The number that it states.
+        found: u64,
     },
     /// The database failed.
     #[error("index: {0}")]
@@ -222,96 +235,30 @@ impl Index {
         })
     }
 
-    /// Writes an image and all its contents, in place of what was known of it.
-    pub fn put_image(
-        &self,
-        id: &ImageId,
-        row: &ImageRow,
-        contents: &[(Digest, Location)],
-        layering: Option<&[Vec<StorePath>]>,
-        now: u64,
-    ) -> Result<()> {
-        self.write(|transaction| {
-            remove_contents(transaction, id)?;
-            let mut table = transaction.open_table(CONTENTS)?;
-            for (digest, location) in contents {
-                let key = rows::content_key(digest, id);
-                table.insert(key.as_slice(), &*rows::encode(&key, location))?;
+    /// All images that have been served under a name.
+    pub fn members(&self, repository: &RepositoryName) -> Result<Vec<ImageId>> {
+        self.read(|transaction| {
+            let table = transaction.open_table(MEMBERS)?;
+            let prefix = rows::repository_prefix(repository);
+            let mut images = Vec::new();
+            for entry in table.range::<&[u8]>(&*prefix..)? {
+                let (key, _) = entry?;
+                let Some(image) = key.value().strip_prefix(&*prefix) else { break };
+                images.push(ImageId::from_bytes(image).ok_or(IndexError::Damaged("members"))?);
             }
-            transaction.open_table(IMAGES)?.insert(id.as_bytes(), &*rows::encode(id.as_bytes(), row))?;
-            if let Some(layering) = layering {
-                let row = rows::encode(id.as_bytes(), &layering);
-                transaction.open_table(LAYERINGS)?.insert(id.as_bytes(), &*row)?;
-            }
-            transaction.open_table(USED)?.insert(id.as_bytes(), now)?;
-            Ok(())
+            Ok(images)
         })
     }
 
-    /// Points tags of a repository at images, those that are (still) in the index.
-    pub fn put_tags(&self, repository: &RepositoryName, tags: &[(Tag, TagRow)]) -> Result<()> {
-        self.write(|transaction| {
-            let images = transaction.open_table(IMAGES)?;
-            let mut table = transaction.open_table(TAGS)?;
-            let mut members = transaction.open_table(MEMBERS)?;
-            for (tag, row) in tags {
-                // Retention may have been faster.
-                if images.get(row.image.as_bytes())?.is_none() {
-                    continue;
-                }
-                let key = rows::tag_key(repository, tag);
-                table.insert(&*key, &*rows::encode(&key, row))?;
-                members.insert(&*rows::member_key(repository, &row.image), ())?;
-            }
-            Ok(())
-        })
+    /// All names under which an image has been served, sorted.
+    pub fn names(&self, image: &ImageId) -> Result<Vec<RepositoryName>> {
+        self.read(|transaction| rows::names(&transaction.open_table(NAMES)?, image))
     }
 
-    /// Forgets a tag; its image stays until retention drops it.
-    pub fn remove_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<()> {
-        // Most names that do not exist never did: they cost no flush to the disk.
-        let key = rows::tag_key(repository, tag);
-        if !self.read(|transaction| Ok(transaction.open_table(TAGS)?.get(&*key)?.is_some()))? {
-            return Ok(());
-        }
-        self.write(|transaction| {
-            transaction.open_table(TAGS)?.remove(&*key)?;
-            Ok(())
-        })
-    }
-
-    /// Removes images with all rows that lead to them.
-    pub fn remove_images(&self, images: &HashSet<ImageId>) -> Result<()> {
-        self.write(|transaction| {
-            for id in images {
-                remove_contents(transaction, id)?;
-                transaction.open_table(IMAGES)?.remove(id.as_bytes())?;
-                transaction.open_table(LAYERINGS)?.remove(id.as_bytes())?;
-                transaction.open_table(USED)?.remove(id.as_bytes())?;
-            }
-            let dropped = |id: Option<ImageId>| id.is_none_or(|id| images.contains(&id));
-            transaction.open_table(MEMBERS)?.retain(|key, ()| !dropped(rows::member_of_key(key)))?;
-            transaction.open_table(TAGS)?.retain(|key, row| {
-                let row: Option<TagRow> = rows::decode("tags", key, row).ok();
-                !dropped(row.map(|row| row.image))
-            })?;
-            Ok(())
-        })
-    }
-
-    /// Remembers when images were last asked for.
-    pub fn touch(&self, used: &HashMap<ImageId, u64>) -> Result<()> {
-        self.write(|transaction| {
-            let images = transaction.open_table(IMAGES)?;
-            let mut table = transaction.open_table(USED)?;
-            for (id, when) in used {
-                // A clock that was set back, or has not been set yet, makes nothing older than it was.
-                let known = table.get(id.as_bytes())?.map_or(0, |known| known.value());
-                if images.get(id.as_bytes())?.is_some() {
-                    table.insert(id.as_bytes(), known.max(*when))?;
-                }
-            }
-            Ok(())
+    /// When an image was last asked for, in microseconds since 1970.
+    pub fn used(&self, image: &ImageId) -> Result<Option<u64>> {
+        self.read(|transaction| {
+            Ok(transaction.open_table(USED)?.get(image.as_bytes())?.map(|used| used.value()))
         })
     }
 
@@ -330,8 +277,8 @@ impl Index {
         })
     }
 
-    /// Which files of the two caches something needs for a blob of one of these digests.
-    pub fn needed_of(&self, digests: &[Digest]) -> Result<Needed> {
+    /// Which files of the two caches something needs for a blob of one of these digests, if these images are left out.
+    pub fn needed_of(&self, digests: &[Digest], without: &HashSet<ImageId>) -> Result<Needed> {
         self.read(|transaction| {
             let table = transaction.open_table(CONTENTS)?;
             let mut needed = Needed::default();
@@ -339,8 +286,9 @@ impl Index {
                 let prefix = digest.as_raw().as_slice();
                 for entry in table.range::<&[u8]>(prefix..)? {
                     let (key, row) = entry?;
-                    if !key.value().starts_with(prefix) {
-                        break;
+                    let Some(image) = key.value().strip_prefix(prefix) else { break };
+                    if ImageId::from_bytes(image).is_some_and(|image| without.contains(&image)) {
+                        continue;
                     }
                     let location: Location = rows::decode("contents", key.value(), row.value())?;
                     needed.add(*digest, &location.source);
@@ -387,22 +335,6 @@ impl Needed {
             Source::Store { .. } | Source::Inline(_) => {}
         }
     }
-}
-
-fn remove_contents(transaction: &WriteTransaction, id: &ImageId) -> Result<()> {
-    let images = transaction.open_table(IMAGES)?;
-    let Some(row) = images.get(id.as_bytes())? else { return Ok(()) };
-    let mut contents = transaction.open_table(CONTENTS)?;
-    match rows::decode::<ImageRow>("images", id.as_bytes(), row.value()) {
-        Ok(row) => {
-            for digest in row.contents {
-                contents.remove(rows::content_key(&digest, id).as_slice())?;
-            }
-        }
-        // The list of contents is lost, so look at all of them.
-        Err(_) => contents.retain(|key, _| !key.ends_with(id.as_bytes()))?,
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Opening the index: a damaged one, or one of another format, is moved aside. It can be made again from the Nix store,
-//! so it is never a reason not to start.
+//! Opening the index: a damaged one is moved aside, as is one of an older format that nothing leads on from. It can be made
+//! again from the Nix store, so it is never a reason not to start. Only a newer one is: it stays as it is.
 
 use super::{
-    CONTENTS, FORMAT, Handle, IMAGES, Index, IndexError, LAYERINGS, MEMBERS, META, Result, TAGS, USED,
+    CONTENTS, FORMAT, Handle, IMAGES, Index, IndexError, LAYERINGS, MEMBERS, META, NAMES, Result, TAGS, USED,
 };
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
 use std::{
@@ -50,14 +50,29 @@ pub(super) fn database(path: &Path) -> Result<(Database, Option<(PathBuf, String
     }
 }
 
-enum Refusal {
+pub(super) enum Refusal {
     /// Another start would not get further: in use, no permission, no space.
     Fatal(IndexError),
     /// This file is of no use, another would be.
     Unusable(String),
 }
 
+impl Refusal {
+    /// What an error on the way means: a failing disk fails the start, all else is damage.
+    pub(super) fn of(error: IndexError) -> Self {
+        if error.is_of_the_disk() { Self::Fatal(error) } else { Self::Unusable(error.to_string()) }
+    }
+}
+
 fn try_open(path: &Path) -> std::result::Result<Database, Refusal> {
+    usable(path, |db| check_format(db, path))
+}
+
+/// Opens and checks a database, which is made if need be, and then does something with it.
+pub(super) fn usable(
+    path: &Path,
+    work: impl FnOnce(&Database) -> std::result::Result<(), Refusal>,
+) -> std::result::Result<Database, Refusal> {
     let file_error = |error| match error {
         DatabaseError::DatabaseAlreadyOpen => Refusal::Fatal(IndexError::InUse(path.into())),
         DatabaseError::Storage(StorageError::Io(error))
@@ -77,7 +92,7 @@ fn try_open(path: &Path) -> std::result::Result<Database, Refusal> {
     let checked = catch_unwind(AssertUnwindSafe(|| {
         let mut db = Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(file_error)?;
         db.check_integrity().map_err(file_error)?;
-        check_format(&db)?;
+        work(&db)?;
         Ok(db)
     }));
     checked.unwrap_or_else(|_| Err(Refusal::Unusable("its pages make no sense".into())))
@@ -90,23 +105,29 @@ fn check_tables(db: &Database) -> Result<()> {
         transaction.open_table(table)?;
     }
     transaction.open_table(MEMBERS)?;
+    transaction.open_table(NAMES)?;
     transaction.open_table(USED)?;
     Ok(())
 }
 
+/// The format that a database says it has; nothing if it is new.
+pub(super) fn stated_format(db: &Database) -> std::result::Result<Option<u64>, redb::Error> {
+    let transaction = db.begin_read()?;
+    match transaction.open_table(META) {
+        Ok(table) => Ok(table.get("format")?.map(|format| format.value())),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Reads the format, or writes it, and makes all tables, so that readers always find them.
-fn check_format(db: &Database) -> std::result::Result<(), Refusal> {
+fn check_format(db: &Database, path: &Path) -> std::result::Result<(), Refusal> {
     let unusable = |error: redb::Error| Refusal::Unusable(error.to_string());
-    let format = {
-        let transaction = db.begin_read().map_err(|e| unusable(e.into()))?;
-        match transaction.open_table(META) {
-            Ok(table) => table.get("format").map_err(|e| unusable(e.into()))?.map(|format| format.value()),
-            Err(redb::TableError::TableDoesNotExist(_)) => None,
-            Err(error) => return Err(unusable(error.into())),
-        }
-    };
-    match format {
+    match stated_format(db).map_err(unusable)? {
         Some(FORMAT) => return check_tables(db).map_err(|error| Refusal::Unusable(error.to_string())),
+        Some(found) if found > FORMAT => {
+            return Err(Refusal::Fatal(IndexError::Newer { path: path.into(), found }));
+        }
         Some(other) => {
             return Err(Refusal::Unusable(format!(
                 "it has format {other}, this version knows format {FORMAT}"
@@ -120,6 +141,7 @@ fn check_format(db: &Database) -> std::result::Result<(), Refusal> {
             transaction.open_table(table)?;
         }
         transaction.open_table(MEMBERS)?;
+        transaction.open_table(NAMES)?;
         transaction.open_table(USED)?;
         transaction.open_table(META)?.insert("format", FORMAT)?;
         transaction.commit()?;

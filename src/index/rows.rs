@@ -10,6 +10,7 @@ use crate::{
     nix::{Buildable, StorePath},
     oci::{Digest, RepositoryName, Tag},
 };
+use redb::ReadableTable;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -75,6 +76,9 @@ pub struct ImageRow {
     pub tags: Vec<String>,
     /// Every digest that belongs to it: manifests, configurations and layers.
     pub contents: Vec<Digest>,
+    /// When it was read, in seconds since 1970; zero in rows of format 3.
+    #[serde(default)]
+    pub made_at: u64,
 }
 
 /// Where a digest's bytes are.
@@ -127,8 +131,40 @@ pub(super) fn member_key(repository: &RepositoryName, image: &ImageId) -> Vec<u8
     [repository.as_str().as_bytes(), b"\0", image.as_bytes()].concat()
 }
 
+pub(super) fn name_key(image: &ImageId, repository: &RepositoryName) -> Vec<u8> {
+    [image.as_bytes(), repository.as_str().as_bytes()].concat()
+}
+
+/// The repository of a key of `names`, if it is one of this image.
+fn name_of_key(key: &[u8], image: &ImageId) -> Option<Result<RepositoryName>> {
+    let name = key.strip_prefix(image.as_bytes())?;
+    let name = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+    Some(name.ok_or(IndexError::Damaged("names")))
+}
+
+/// All names of an image, from the table `names`.
+pub(super) fn names(
+    table: &impl ReadableTable<&'static [u8], ()>,
+    image: &ImageId,
+) -> Result<Vec<RepositoryName>> {
+    let mut names = Vec::new();
+    for entry in table.range::<&[u8]>(image.as_bytes()..)? {
+        let (key, _) = entry?;
+        let Some(name) = name_of_key(key.value(), image) else { break };
+        names.push(name?);
+    }
+    Ok(names)
+}
+
+/// The key of `names` that goes with a key of `members`.
+pub(super) fn name_key_of_member(key: &[u8]) -> Option<Vec<u8>> {
+    let image = member_of_key(key)?;
+    let name = key.split(|byte| *byte == 0).next()?;
+    Some([image.as_bytes(), name].concat())
+}
+
 /// The image of a key of `members`. A name has no NUL, an image's identity may.
-pub(super) fn member_of_key(key: &[u8]) -> Option<ImageId> {
+fn member_of_key(key: &[u8]) -> Option<ImageId> {
     let nul = key.iter().position(|byte| *byte == 0)?;
     ImageId::from_bytes(&key[nul + 1..])
 }

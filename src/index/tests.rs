@@ -4,7 +4,7 @@ use crate::{
     image::{Options, Selection},
     nix::{Buildable, StorePath},
 };
-use std::fs;
+use std::{collections::HashMap, fs};
 
 fn object(n: u8) -> StorePath {
     StorePath::from_base_name(&format!("{}-image", (n as char).to_string().repeat(32))).unwrap()
@@ -27,6 +27,7 @@ fn image(n: u8, contents: &[&[u8]]) -> (ImageId, ImageRow, Vec<(Digest, Location
         docker: Digest::of(b"docker"),
         tags: vec![],
         contents: contents.iter().map(|(digest, _)| *digest).collect(),
+        made_at: 7,
     };
     (ImageId::of(&row.objects, &row.selection, &row.options), row, contents)
 }
@@ -153,22 +154,30 @@ fn a_damaged_file_is_moved_aside_or_still_right() {
 }
 
 #[test]
-fn an_index_of_a_future_format_is_moved_aside() {
+fn an_index_of_an_older_format_is_moved_aside_and_one_of_a_newer_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("index.redb");
-    let opened = open(&path).unwrap();
-    opened
-        .index
-        .write(|t| {
-            t.open_table(META)?.insert("format", FORMAT + 1)?;
+    let state = |format: u64| {
+        let index = open(&path).unwrap().index;
+        let write = |t: &WriteTransaction| {
+            t.open_table(META)?.insert("format", format)?;
             Ok(())
-        })
-        .unwrap();
-    drop(opened);
+        };
+        index.write(write).unwrap();
+    };
+    state(2);
     let opened = open(&path).unwrap();
     let (aside, reason) = opened.moved_aside.unwrap();
-    assert!(aside.exists() && reason.contains(&format!("format {}", FORMAT + 1)), "{reason}");
+    assert!(aside.exists() && reason.contains("format 2"), "{reason}");
     assert!(opened.index.usage().unwrap().is_empty());
+    drop(opened.index);
+    fs::remove_file(&aside).unwrap();
+    state(FORMAT + 1);
+    for _ in 0..2 {
+        assert!(matches!(open(&path), Err(IndexError::Newer { found, .. }) if found == FORMAT + 1));
+        assert!(matches!(migrate(&path), Ok(())));
+    }
+    assert!(!aside.exists());
 }
 
 #[test]
@@ -197,7 +206,7 @@ fn what_one_image_needs_is_found_without_looking_at_the_others() {
         .unwrap();
     index.remove_images(&HashSet::from([first])).unwrap();
     let digests = [Digest::of(b"shared"), Digest::of(b"mine")];
-    assert_eq!(index.needed_of(&digests).unwrap().blobs, HashSet::from([digests[0]]));
+    assert_eq!(index.needed_of(&digests, &HashSet::new()).unwrap().blobs, HashSet::from([digests[0]]));
     assert!(index.needed().is_err());
 }
 

@@ -75,6 +75,11 @@ impl GcRoots {
         Ok(daemon.add_indirect_root(&link).await?)
     }
 
+    /// The links of so many roots of a name, in the folder `dir`.
+    pub fn links(dir: &Path, name: &str, count: usize) -> Vec<PathBuf> {
+        (0..count).map(|number| dir.join(link_name(name, number))).collect()
+    }
+
     /// Removes so many roots of a name; nothing happens where there is none.
     pub fn remove(&self, name: &str, count: usize) -> io::Result<()> {
         for number in 0..count {

@@ -15,9 +15,6 @@ use crate::{
 };
 use std::{fs::File, io, os::unix::fs::OpenOptionsExt, path::PathBuf, sync::Arc};
 
-/// Tags that are evaluated to find the way to an image whose derivation is gone.
-const MAX_TAGS_TRIED: usize = 4;
-
 /// Why a location does not give its bytes.
 #[derive(Debug)]
 enum Absent {
@@ -45,7 +42,10 @@ impl Registry {
 
     /// A blob of an image of this repository.
     pub async fn blob(self: &Arc<Self>, repository: &RepositoryName, digest: &Digest) -> Result<Blob> {
-        let locations = self.index.locations(repository, digest)?;
+        let mut locations = self.index.locations(repository, digest)?;
+        if locations.is_empty() && self.remembered(repository, digest).await {
+            locations = self.index.locations(repository, digest)?;
+        }
         let unknown = || RegistryError::BlobUnknown { repository: repository.clone(), digest: *digest };
         if let Some(blob) = self.first_present(digest, &locations).await? {
             return Ok(blob);
@@ -264,7 +264,7 @@ impl Registry {
         if tags.is_empty() {
             tags.push(tags::latest());
         }
-        tags.truncate(MAX_TAGS_TRIED);
+        tags.truncate(tags::MAX_TRIED);
         for tag in tags {
             match self.find_anew(repository, &tag, options).await {
                 Ok(image) if image.id == id => break,

@@ -1,6 +1,6 @@
 //! From a derivation to an image in the index: realise, recognise, root, write down.
 
-use super::{Flight, Registry, RegistryError, Result, Step, Task, used_now};
+use super::{Flight, Registry, RegistryError, Result, Step, Task, now, used_now};
 use crate::{
     blob::CacheError,
     image::{self, Image, ImageError, Options, ReadProgress, Reader, Selection},
@@ -253,6 +253,7 @@ fn rows(
         docker,
         tags: image.tags,
         contents: contents.keys().copied().collect(),
+        made_at: now(),
     };
     (row, contents.into_iter().collect())
 }

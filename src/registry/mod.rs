@@ -13,26 +13,33 @@
 mod blobs;
 mod error;
 mod flight;
+mod forget;
 mod gate;
 mod hot;
 mod images;
+mod inventory;
 mod memory;
 mod packages;
 mod readiness;
 mod retention;
+mod state;
 mod tags;
+mod time;
 mod work;
 
 pub use error::RegistryError;
+pub use inventory::{ImageDetails, ImageSummary, LayerDetails, Place, RootDetails, Snapshot};
 pub use readiness::Readiness;
-pub use retention::Retention;
+pub use retention::{Collect, Dropped, Retention};
+pub use state::{StateError, format as state_format};
+pub use time::Time;
 pub use work::{Step, Task, Work};
 
 use crate::{
     blob::{Buffers, Cache, Mappings},
     closure::Popularity,
     image::{Limits, Options, Reader},
-    index::{self, ImageId, Index, IndexError},
+    index::{self, ImageId, Index},
     nix::{Buildable, GcRoots, NixDaemon},
     oci::{Digest, Document, Reference, RepositoryName, Tag},
     resolve::{CatalogError, Resolver},
@@ -42,9 +49,9 @@ use gate::Gate;
 use hot::Hot;
 use images::{Held, Indexed};
 use memory::Memory;
+use state::State;
 use std::{
     collections::HashMap,
-    io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicU64, atomic::Ordering},
@@ -105,6 +112,7 @@ pub struct Settings {
 /// The registry.
 #[derive(Debug)]
 pub struct Registry {
+    _state: State,
     settings: Settings,
     resolver: Resolver,
     daemon: NixDaemon,
@@ -131,6 +139,8 @@ pub struct Registry {
     unresolved: Memory<RepositoryName, RegistryError>,
     /// Images whose blobs cannot be made again.
     lost: Memory<ImageId, RegistryError>,
+    /// Tags that were forgotten on request, and may be being pulled.
+    forgotten: Memory<RepositoryName, Vec<Tag>>,
     listed: Memory<(), Result<Arc<Vec<RepositoryName>>>>,
     hot: Hot,
     mapped: Mappings,
@@ -158,22 +168,6 @@ pub struct ManifestAnswer {
     pub documents: Vec<Document>,
 }
 
-/// The state folder cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// A folder in it cannot be made or read.
-    #[error("STATE_DIR: {path:?}: {error}")]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// The operating system's reason.
-        error: io::Error,
-    },
-    /// The index cannot be opened.
-    #[error("STATE_DIR: {0}")]
-    Index(#[from] IndexError),
-}
-
 impl Registry {
     /// Opens the registry whose state lies in `state_dir`, which is made if need be. Nothing is connected to yet.
     pub fn open(
@@ -183,9 +177,9 @@ impl Registry {
         resolver: Resolver,
     ) -> Result<Arc<Self>, StateError> {
         let folder = |path: PathBuf| move |error| StateError::Folder { path, error };
-        std::fs::create_dir_all(state_dir).map_err(folder(state_dir.into()))?;
-        // The index first: it is locked, and so keeps a second process away from the rest.
-        let opened = index::open(&state_dir.join("index.redb"))?;
+        // First of all: it is locked, and so keeps a second process away from the rest.
+        let state = State::open(state_dir)?;
+        let opened = index::open(&state_dir.join(state::INDEX))?;
         if let Some((aside, reason)) = opened.moved_aside {
             tracing::warn!(
                 moved_to = %aside.display(),
@@ -210,6 +204,7 @@ impl Registry {
             progress: Arc::default(),
         };
         let registry = Self {
+            _state: state,
             resolver,
             daemon,
             roots,
@@ -231,6 +226,7 @@ impl Registry {
             failures: Memory::new(settings.max_remembered),
             unresolved: Memory::new(settings.max_remembered),
             lost: Memory::new(settings.max_remembered),
+            forgotten: Memory::new(settings.max_remembered),
             listed: Memory::new(NonZeroUsize::MIN),
             hot: Hot::default(),
             mapped: Mappings::new(settings.max_mapped_files),

@@ -1,12 +1,13 @@
 //! Retention: images that nobody asked for lately are dropped, rows and GC root together.
 
-use super::{Registry, Result, StateError, images::blocking, used_now};
+use super::{ImageSummary, Registry, Result, StateError, images::blocking, used_now};
 use crate::{
     blob::Cache,
     index::{ImageId, IndexError, Needed},
     nix::{DaemonError, GcRootError},
     oci::Digest,
 };
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{HashMap, HashSet},
     num::NonZeroUsize,
@@ -24,6 +25,48 @@ pub struct Retention {
     pub max_age: Duration,
     /// When there are more than this many, the least recently used.
     pub max_images: NonZeroUsize,
+}
+
+/// What to drop on request, instead of what the settings say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Collect {
+    /// Images that nobody has asked for in so many seconds; `RETENTION_DAYS` if there is no number.
+    pub older_than_seconds: Option<u64>,
+    /// All images.
+    pub all: bool,
+    /// Only say what would be dropped.
+    pub dry_run: bool,
+}
+
+/// What was dropped, or would be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dropped {
+    /// Names and tags, as they were.
+    #[serde(rename = "dropped")]
+    pub listed: Vec<ImageSummary>,
+    /// How many images these are.
+    #[serde(rename = "images")]
+    pub count: usize,
+    /// Bytes of files in the registry's own caches that nothing else needs.
+    #[serde(rename = "freedBytes")]
+    pub bytes: u64,
+    /// GC roots: what only they protected goes with the next collection of the Nix store.
+    #[serde(rename = "gcRoots")]
+    pub roots: usize,
+    /// Whether all of it is still there.
+    pub dry_run: bool,
+}
+
+/// Images, and what goes with them.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    images: HashSet<ImageId>,
+    /// How many GC roots each has.
+    roots: HashMap<ImageId, usize>,
+    blobs: Vec<Digest>,
+    lists: Vec<Digest>,
 }
 
 impl Registry {
@@ -68,38 +111,55 @@ impl Registry {
     }
 
     fn enforce_retention(&self) -> Result<()> {
+        let dropped = self.collect(Collect::default())?;
+        if dropped.count > 0 {
+            tracing::info!(
+                images = dropped.count,
+                bytes = dropped.bytes,
+                "dropped images that nobody asked for lately"
+            );
+        }
+        Ok(())
+    }
+
+    /// Drops what nobody asked for lately. Blocks.
+    pub fn collect(&self, what: Collect) -> Result<Dropped> {
         self.flush();
         let _alone = self.changing.blocking_write();
         let Retention { max_age, max_images } = self.settings.retention;
+        let max_age = what.older_than_seconds.map_or(max_age, Duration::from_secs);
         let mut images = self.index.usage()?;
         images.sort_by_key(|(_, used)| std::cmp::Reverse(*used));
-        let oldest = used_now().saturating_sub(max_age.as_micros() as u64);
-        let drop: HashSet<ImageId> = images
-            .into_iter()
-            .enumerate()
-            .filter(|(rank, (_, used))| *rank >= max_images.get() || *used < oldest)
-            .map(|(_, (id, _))| id)
-            .collect();
-        if !drop.is_empty() {
-            tracing::info!(images = drop.len(), "dropping images that nobody asked for lately");
-            self.drop_alone(drop)?;
+        let micros = u64::try_from(max_age.as_micros()).unwrap_or(u64::MAX);
+        let oldest = used_now().saturating_sub(micros);
+        let old = |rank: usize, used: u64| what.all || rank >= max_images.get() || used < oldest;
+        let images = images.into_iter().enumerate().filter(|(rank, (_, used))| old(*rank, *used));
+        let plan = self.plan(images.map(|(_, (id, _))| id).collect())?;
+        // Whatever is listed is listed before it goes.
+        let mut dropped = self.account(&plan);
+        dropped.dry_run = what.dry_run;
+        if !what.dry_run {
+            self.carry_out(&plan)?;
         }
-        Ok(())
+        Ok(dropped)
     }
 
     /// Drops images. Blocks.
     pub(super) fn drop_images(&self, images: HashSet<ImageId>) -> Result<()> {
         let _alone = self.changing.blocking_write();
-        self.drop_alone(images)
+        self.carry_out(&self.plan(images)?)
     }
 
-    /// Rows first, so that nothing points at what is about to lose its root.
-    fn drop_alone(&self, images: HashSet<ImageId>) -> Result<()> {
+    /// What goes with these images; to be asked for while nothing changes.
+    pub(super) fn plan(&self, images: HashSet<ImageId>) -> Result<Plan> {
+        if images.is_empty() {
+            return Ok(Plan::default());
+        }
         let (mut candidates, mut digests) = (Needed::default(), Vec::new());
-        let mut rooted = HashMap::new();
+        let mut roots = HashMap::new();
         for id in &images {
             let Ok(Some(row)) = self.index.image(id) else { continue };
-            rooted.insert(id, row.objects.len());
+            roots.insert(*id, row.objects.len());
             for digest in row.contents {
                 if let Ok(Some(location)) = self.index.location(&digest, id) {
                     candidates.add(digest, &location.source);
@@ -107,19 +167,45 @@ impl Registry {
                 }
             }
         }
-        self.index.remove_images(&images)?;
-        for id in &images {
+        let needed = self.index.needed_of(&digests, &images)?;
+        let blobs = candidates.blobs.difference(&needed.blobs).copied().collect();
+        let lists = candidates.lists.difference(&needed.lists).copied().collect();
+        Ok(Plan { images, roots, blobs, lists })
+    }
+
+    pub(super) fn account(&self, plan: &Plan) -> Dropped {
+        let sizes = |cache: &Cache, digests: &[Digest]| -> u64 {
+            digests.iter().filter_map(|digest| cache.size_of(digest)).sum()
+        };
+        let mut listed: Vec<ImageSummary> =
+            plan.images.iter().flat_map(|id| self.view().summaries_of(id)).collect();
+        listed.sort_by(|a, b| (&a.name, &a.tag).cmp(&(&b.name, &b.tag)));
+        Dropped {
+            listed,
+            count: plan.images.len(),
+            bytes: sizes(&self.reader.cache, &plan.blobs) + sizes(&self.reader.lists, &plan.lists),
+            roots: plan.roots.values().sum(),
+            dry_run: false,
+        }
+    }
+
+    /// Rows first, so that nothing points at what is about to lose its root.
+    pub(super) fn carry_out(&self, plan: &Plan) -> Result<()> {
+        if plan.images.is_empty() {
+            return Ok(());
+        }
+        self.index.remove_images(&plan.images)?;
+        for id in &plan.images {
             // Of a row that cannot be read it is not known; the next start removes the others.
-            let count = rooted.get(id).copied().unwrap_or(1);
+            let count = plan.roots.get(id).copied().unwrap_or(1);
             if let Err(error) = self.roots.remove(&id.file_name(), count) {
                 tracing::error!(image = ?id, %error, "its GC root cannot be removed");
             }
         }
         // An unlinked file that is mapped keeps its space on the disk.
         self.mapped.clear();
-        let needed = self.index.needed_of(&digests)?;
-        remove(&self.reader.cache, candidates.blobs.difference(&needed.blobs));
-        remove(&self.reader.lists, candidates.lists.difference(&needed.lists));
+        remove(&self.reader.cache, plan.blobs.iter());
+        remove(&self.reader.lists, plan.lists.iter());
         Ok(())
     }
 

@@ -22,6 +22,9 @@ pub(super) struct Evaluated {
     at: u64,
 }
 
+/// Tags that are evaluated to find the way to an image again.
+pub(super) const MAX_TRIED: usize = 4;
+
 /// The tag that means the source as it is.
 pub(super) fn latest() -> Tag {
     #[allow(clippy::expect_used)]

@@ -12,6 +12,7 @@ mod package_set;
 pub use catalog::{Catalog, CatalogError};
 pub use flake::{Flake, Listing};
 pub use name::{ImageName, ImageNameError};
+pub use near::find as near_misses;
 pub use package_set::PackageSet;
 
 use crate::{

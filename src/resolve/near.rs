@@ -13,7 +13,8 @@ pub(super) async fn misses(wanted: String, names: Vec<String>) -> String {
         .unwrap_or_default()
 }
 
-fn find<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+/// `; near misses: a, b`, or nothing if no name is near.
+pub fn find<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let lower = wanted.to_lowercase();
     let mut scored: Vec<(f64, &str)> = names
         .into_iter()

@@ -74,6 +74,7 @@ in
 {
   options = {
     assertions = option (types.listOf types.unspecified) [ ];
+    environment.systemPackages = option (types.listOf types.package) [ ];
     networking.firewall.allowedTCPPorts = option (types.listOf types.port) [ ];
     nix.package = option types.package null;
     nix.settings = option (types.attrsOf types.unspecified) { };

@@ -2,6 +2,7 @@
 //!
 //! `make test` starts these (see `dev/testbed`) and runs the tests with Nix 2.34 and again with 2.26.
 
+mod admin;
 mod bed;
 mod building;
 mod caching;
@@ -29,6 +30,7 @@ mod restarting;
 mod secrets;
 mod service;
 mod socket;
+mod state;
 mod streaming;
 mod support;
 mod systems;

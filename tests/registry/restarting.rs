@@ -135,10 +135,10 @@ fn an_index_that_cannot_be_used_is_moved_aside_and_made_again() {
             let length = fs::metadata(&index).unwrap().len();
             fs::File::options().write(true).open(&index).unwrap().set_len(length / 2).unwrap();
         }),
-        ("a future format", &|| {
+        ("a format that nothing leads on from", &|| {
             let database = redb::Database::create(&index).unwrap();
             let transaction = database.begin_write().unwrap();
-            transaction.open_table(META).unwrap().insert("format", 1000).unwrap();
+            transaction.open_table(META).unwrap().insert("format", 2).unwrap();
             transaction.commit().unwrap();
         }),
         ("one without tables", &|| {
@@ -181,7 +181,8 @@ fn a_second_process_on_the_same_state_is_refused_in_one_line() {
     let (text, code) = registry.run_to_its_end(&[]);
     assert_eq!(code, Some(1), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(text.contains("in use by another forge-registry") && text.contains("STATE_DIR"), "{text}");
+    assert!(text.contains("in use by another forge-registry") && text.contains("STATE_DIR="), "{text}");
+    assert!(text.contains(&format!("(process {})", registry.pid())), "{text}");
     registry.pull("hello", "latest");
 }
 

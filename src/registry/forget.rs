@@ -1,0 +1,76 @@
+//! Forgetting a name or a tag on request.
+
+use super::{Dropped, Registry, Result, tags};
+use crate::{
+    index::ImageId,
+    oci::{Digest, RepositoryName, Tag},
+};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+/// How long a pull that began before may go on.
+const PULLS_LAST: Duration = Duration::from_secs(3600);
+
+impl Registry {
+    /// Forgets a name, or one tag of it, and drops the images that nothing else leads to. Blocks.
+    ///
+    /// Responses that are being sent are sent to their end. A pull that then asks for another layer has the image made
+    /// again.
+    pub fn forget(&self, repository: &RepositoryName, tag: Option<&Tag>) -> Result<Dropped> {
+        self.flush();
+        let _alone = self.changing.blocking_write();
+        let known = self.index.tags(repository)?;
+        let members = self.index.members(repository)?;
+        let (gone, left): (Vec<_>, Vec<_>) =
+            known.into_iter().partition(|(of, _)| tag.is_none_or(|tag| tag == of));
+        match tag {
+            None if members.is_empty() && gone.is_empty() => {
+                return Err(self.view().no_such_name(repository));
+            }
+            Some(tag) if gone.is_empty() => return Err(self.view().no_such_tag(repository, tag)),
+            _ => {}
+        }
+        let candidates: HashSet<ImageId> = match tag {
+            None => members.into_iter().collect(),
+            Some(_) => gone.iter().map(|(_, row)| row.image).collect(),
+        };
+        let kept: HashSet<ImageId> = left.iter().map(|(_, row)| row.image).collect();
+        let unlinked: Vec<ImageId> = candidates.difference(&kept).copied().collect();
+        let mut dropped = HashSet::new();
+        for image in &unlinked {
+            if self.index.names(image)?.iter().all(|name| name == repository) {
+                dropped.insert(*image);
+            }
+        }
+        let plan = self.plan(dropped)?;
+        let mut report = self.account(&plan);
+        // What other names or tags lead to stays, and yet these lead there no more.
+        let tags: Vec<Tag> = gone.into_iter().map(|(tag, _)| tag).collect();
+        let staying = tags.iter().filter(|tag| {
+            !report
+                .listed
+                .iter()
+                .any(|row| row.name == repository.as_str() && row.tag.as_deref() == Some(tag.as_str()))
+        });
+        let staying: Vec<_> = staying.filter_map(|tag| self.view().summary(repository, tag)).collect();
+        report.listed.extend(staying);
+        self.index.forget(repository, &tags, &unlinked)?;
+        self.carry_out(&plan)?;
+        self.forgotten.put(repository.clone(), tags, PULLS_LAST);
+        tracing::info!(%repository, tag = tag.map(Tag::as_str), images = report.count, bytes = report.bytes, "forgotten");
+        Ok(report)
+    }
+
+    /// A pull asks for a blob of something that was forgotten while it ran: finds out what its tags mean, which makes
+    /// the image again. Whether it may be there now.
+    pub(super) async fn remembered(self: &Arc<Self>, repository: &RepositoryName, digest: &Digest) -> bool {
+        let Some(forgotten) = self.forgotten.get(repository) else { return false };
+        for tag in forgotten.iter().take(tags::MAX_TRIED) {
+            if let Err(error) = self.by_tag(repository, tag, self.settings.pull_wait).await {
+                tracing::debug!(%repository, %tag, %digest, "a pull of what was forgotten cannot go on: {error}");
+            } else if self.index.locations(repository, digest).is_ok_and(|found| !found.is_empty()) {
+                return true;
+            }
+        }
+        false
+    }
+}
