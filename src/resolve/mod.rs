@@ -90,6 +90,11 @@ impl Resolver {
         self.flake.as_ref()
     }
 
+    /// The catalog, if there is one.
+    pub fn catalog(&self) -> Option<&Catalog> {
+        self.catalog.as_ref()
+    }
+
     /// Reads the catalog again, if there is one; the number of its entries.
     pub async fn reload_catalog(&self) -> Result<Option<usize>, CatalogError> {
         match &self.catalog {
