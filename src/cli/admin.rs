@@ -12,6 +12,7 @@ use super::{
 use forge_registry::{
     admin::{Client, ClientError, Request},
     config::Config,
+    metrics::Metrics,
     registry::{
         Collect, Dropped, ImageDetails, ImageSummary, Place, Registry, RegistryError, Snapshot, StateError,
         Time,
@@ -176,9 +177,9 @@ async fn with_state<T: Send + 'static>(
         return Err(AdminError::State { socket, error: StateError::Missing(dir) });
     }
     let work = move || {
-        let registry =
-            Registry::open(&dir, config.registry.clone(), daemon(&config), Resolver::new(None, None))
-                .map_err(|error| AdminError::State { socket, error })?;
+        let (daemon, resolver) = (daemon(&config), Resolver::new(None, None, None));
+        let registry = Registry::open(&dir, config.registry.clone(), daemon, resolver, Metrics::default())
+            .map_err(|error| AdminError::State { socket, error })?;
         Ok(change(&registry)?)
     };
     let done = tokio::task::spawn_blocking(work).await;

@@ -18,6 +18,7 @@ mod handle;
 mod migrate;
 mod open;
 mod rows;
+mod size;
 
 pub use migrate::migrate;
 pub use open::{Opened, open};

@@ -18,6 +18,8 @@ mod gate;
 mod hot;
 mod images;
 mod inventory;
+mod listing;
+mod measuring;
 mod memory;
 mod packages;
 mod readiness;
@@ -28,6 +30,7 @@ mod time;
 mod work;
 
 pub use error::RegistryError;
+use error::outcome;
 pub use inventory::{ImageDetails, ImageSummary, LayerDetails, Place, RootDetails, Snapshot};
 pub use readiness::Readiness;
 pub use retention::{Collect, Dropped, Retention};
@@ -40,6 +43,7 @@ use crate::{
     closure::Popularity,
     image::{Limits, Options, Reader},
     index::{self, ImageId, Index},
+    metrics::{Measured, Metrics},
     nix::{Buildable, GcRoots, NixDaemon},
     oci::{Digest, Document, Reference, RepositoryName, Tag},
     resolve::{CatalogError, Resolver},
@@ -114,6 +118,7 @@ pub struct Settings {
 pub struct Registry {
     _state: State,
     settings: Settings,
+    metrics: Metrics,
     resolver: Resolver,
     daemon: NixDaemon,
     roots: GcRoots,
@@ -132,6 +137,8 @@ pub struct Registry {
     listing: Flights<(), Result<Arc<Vec<RepositoryName>>>>,
     checking: Flights<(), Readiness>,
     checked: Memory<(), Readiness>,
+    measuring: Flights<(), Arc<Measured>>,
+    measured: Memory<(), Arc<Measured>>,
     evaluated: Memory<(RepositoryName, Option<Tag>), Arc<Evaluated>>,
     /// Tags that led nowhere.
     failures: Memory<(RepositoryName, Tag), RegistryError>,
@@ -175,6 +182,7 @@ impl Registry {
         settings: Settings,
         daemon: NixDaemon,
         resolver: Resolver,
+        metrics: Metrics,
     ) -> Result<Arc<Self>, StateError> {
         let folder = |path: PathBuf| move |error| StateError::Folder { path, error };
         // First of all: it is locked, and so keeps a second process away from the rest.
@@ -203,8 +211,12 @@ impl Registry {
             threads,
             progress: Arc::default(),
         };
+        metrics.evaluations.limit(settings.max_evaluations.get(), settings.max_queued_evaluations);
+        metrics.builds.limit(settings.max_builds.get(), settings.max_queued_builds);
+        metrics.readings.limit(settings.max_builds.get(), settings.max_queued_readings);
         let registry = Self {
             _state: state,
+            metrics,
             resolver,
             daemon,
             roots,
@@ -222,6 +234,8 @@ impl Registry {
             listing: Flights::default(),
             checking: Flights::default(),
             checked: Memory::new(NonZeroUsize::MIN),
+            measuring: Flights::default(),
+            measured: Memory::new(NonZeroUsize::MIN),
             evaluated: Memory::new(settings.max_remembered),
             failures: Memory::new(settings.max_remembered),
             unresolved: Memory::new(settings.max_remembered),
@@ -299,48 +313,6 @@ impl Registry {
             Reference::Digest(_) => tags::latest(),
         };
         self.updating.running(&(repository.clone(), tag)).map(|flight| flight.work)
-    }
-
-    /// All repositories that the sources name, and those that have been served, sorted.
-    pub async fn catalog(self: &Arc<Self>) -> Result<Vec<RepositoryName>> {
-        let listed = match self.listed.get(&()) {
-            Some(listed) => listed,
-            None => {
-                let this = self.clone();
-                self.patient(
-                    self.listing.join((), || async move { this.list().await }),
-                    self.settings.pull_wait,
-                )
-                .await
-            }
-        };
-        let mut names = self.index.repositories()?;
-        match listed {
-            Ok(listed) => names.extend(listed.iter().cloned()),
-            Err(error) => {
-                tracing::debug!(%error, "the source cannot be listed; the catalog has what has been served")
-            }
-        }
-        names.sort();
-        names.dedup();
-        Ok(names)
-    }
-
-    async fn list(&self) -> Result<Arc<Vec<RepositoryName>>> {
-        let _place = self.evaluations.enter().await.map_err(|_full| self.overloaded_evaluations())?;
-        let listed = self.resolver.names().await.map(Arc::new).map_err(RegistryError::from);
-        let duration = match &listed {
-            Ok(_) => self.settings.tag_ttl.max(Duration::from_secs(1)),
-            Err(error) => {
-                tracing::warn!(%error, "the source cannot be listed; the catalog has what has been served");
-                // Not when the evaluator could not be asked.
-                let lasting =
-                    matches!(error, RegistryError::EvaluationFailed { .. } | RegistryError::TimedOut { .. });
-                if lasting { self.settings.failure_ttl } else { Duration::ZERO }
-            }
-        };
-        self.listed.put((), listed.clone(), duration);
-        listed
     }
 
     /// Waits for shared work for as long as a request may take.

@@ -111,7 +111,9 @@ impl Registry {
     }
 
     fn enforce_retention(&self) -> Result<()> {
-        let dropped = self.collect(Collect::default())?;
+        let result = self.collect(Collect::default());
+        self.metrics.retention.ran(result.is_ok());
+        let dropped = result?;
         if dropped.count > 0 {
             tracing::info!(
                 images = dropped.count,
@@ -140,6 +142,7 @@ impl Registry {
         dropped.dry_run = what.dry_run;
         if !what.dry_run {
             self.carry_out(&plan)?;
+            self.metrics.retention.dropped(dropped.count);
         }
         Ok(dropped)
     }

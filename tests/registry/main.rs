@@ -19,6 +19,7 @@ mod flake_config;
 mod flakes;
 mod freshness;
 mod limits;
+mod metrics;
 mod module;
 mod nix2container;
 mod nothing_is_executed;
