@@ -12,6 +12,7 @@ pub mod http;
 pub mod image;
 pub mod index;
 pub mod layer;
+pub mod metrics;
 pub mod nix;
 pub mod oci;
 pub mod registry;
