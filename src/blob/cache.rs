@@ -10,7 +10,7 @@
 
 mod writer;
 
-use crate::oci::Digest;
+use crate::{metrics::CacheUsage, oci::Digest};
 use lru::LruCache;
 use std::{
     fs::{self, File},
@@ -77,6 +77,7 @@ pub struct Cache {
     /// Bytes in files that are being written: they take disk space like any other, so they count to the limit.
     unfinished: AtomicU64,
     next_name: AtomicU64,
+    evicted: AtomicU64,
     files: Mutex<Files>,
 }
 
@@ -124,6 +125,7 @@ impl Cache {
             setting,
             unfinished: AtomicU64::new(0),
             next_name: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
             files: Mutex::new(files),
         };
         cache.evict(&mut cache.lock(), &[]);
@@ -167,6 +169,18 @@ impl Cache {
         match fs::remove_file(self.path(digest)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    /// How much there is in it.
+    pub fn usage(&self) -> CacheUsage {
+        let files = self.lock();
+        CacheUsage {
+            files: files.used.len(),
+            bytes: files.bytes,
+            unfinished: self.unfinished.load(Ordering::Relaxed),
+            limit: self.max_bytes,
+            evicted: self.evicted.load(Ordering::Relaxed),
         }
     }
 
@@ -262,6 +276,7 @@ impl Cache {
                 continue;
             }
             files.bytes -= entry.size;
+            self.evicted.fetch_add(1, Ordering::Relaxed);
             // A file that cannot be deleted is found again at the next start.
             let _ = fs::remove_file(self.path(&digest));
         }

@@ -7,6 +7,7 @@ use super::{
 };
 use forge_registry::{
     config::Config,
+    metrics::Metrics,
     oci::{NameError, Reference, ReferenceError, RepositoryName},
     registry::{ManifestAnswer, Patience, Registry, RegistryError, StateError},
 };
@@ -56,7 +57,7 @@ async fn try_build(
     config.registry.pull_wait_once = Duration::from_secs(365 * 86_400);
     let open = |config: &Config, dir: &Path| -> Result<_, Box<dyn std::error::Error>> {
         let (daemon, resolver) = foundations(config)?;
-        Ok(Registry::open(dir, config.registry.clone(), daemon, resolver)?)
+        Ok(Registry::open(dir, config.registry.clone(), daemon, resolver, Metrics::default())?)
     };
     // A running registry holds its state, and one that runs as somebody else could not use what is written there as
     // this user. What is built here is found by it in the Nix store all the same.

@@ -4,18 +4,22 @@ use super::{
     foundations,
     manager::{Signals, until_stopped},
     open_files,
-    sockets::{Inherited, listeners},
+    sockets::{InheritedSockets, listeners, metrics_listeners},
 };
 use forge_registry::{
     config::Config,
     encode::Encoders,
-    http::{self, Service},
+    http::{self, Listener, ServerLimits, Service},
+    metrics::Metrics,
     registry::Registry,
 };
-use std::process::ExitCode;
+use std::{future::pending, process::ExitCode};
+
+/// Connections to the metrics at a time. They are not among `MAX_CONNECTIONS`, so neither keeps the other out.
+const MAX_METRICS_CONNECTIONS: u32 = 16;
 
 /// Serves until SIGTERM or SIGINT.
-pub async fn serve(config: Config, inherited: Vec<Inherited>) -> ExitCode {
+pub async fn serve(config: Config, inherited: InheritedSockets) -> ExitCode {
     match try_serve(config, inherited).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -25,21 +29,39 @@ pub async fn serve(config: Config, inherited: Vec<Inherited>) -> ExitCode {
     }
 }
 
-async fn try_serve(mut config: Config, inherited: Vec<Inherited>) -> Result<(), Box<dyn std::error::Error>> {
+async fn try_serve(
+    mut config: Config,
+    inherited: InheritedSockets,
+) -> Result<(), Box<dyn std::error::Error>> {
     let signals = Signals::catch()?;
     let (daemon, resolver) = foundations(&config)?;
-    let registry = Registry::open(&config.state_dir, config.registry.clone(), daemon, resolver)?;
-    let listeners = listeners(&config, inherited).await?;
+    let metrics = Metrics::default();
+    let daemon = daemon.with_metrics(metrics.daemon.clone());
+    let registry =
+        Registry::open(&config.state_dir, config.registry.clone(), daemon, resolver, metrics.clone())?;
+    let metrics_listeners = metrics_listeners(&config, inherited.metrics).await?;
+    let listeners = listeners(&config, inherited.http).await?;
     config.server.max_connections = open_files::connections(config.server.max_connections);
     let maintenance = tokio::spawn(registry.clone().maintain());
     let stopped = until_stopped(signals, registry.clone(), config.shutdown_grace);
     let encoders = Encoders::new(config.max_encodings, config.encoding_min_rate);
-    let service = Service::new(registry.clone(), config.route, encoders);
-    let cut = http::serve(listeners, service, config.server, stopped, config.shutdown_grace).await;
+    let encoders = encoders.with_metrics(metrics.encodings.clone());
+    let service = Service::new(registry.clone(), config.route, encoders).with_metrics(metrics);
+    let for_operators = serve_operators(metrics_listeners, service.for_operators(), &config.server);
+    let cut = tokio::select! {
+        cut = http::serve(listeners, service, config.server.clone(), stopped, config.shutdown_grace) => cut,
+        never = for_operators => never,
+    };
     if cut > 0 {
         tracing::warn!(connections = cut, "SHUTDOWN_GRACE has passed, connections were cut");
     }
     maintenance.abort();
     registry.flush();
     Ok(())
+}
+
+/// Serves metrics until the registry itself has ended: how it stops is something to be watched as well.
+async fn serve_operators(listeners: Vec<Listener>, service: Service<Registry>, limits: &ServerLimits) -> u32 {
+    let limits = ServerLimits { max_connections: MAX_METRICS_CONNECTIONS, ..limits.clone() };
+    http::serve(listeners, service, limits, pending(), std::time::Duration::ZERO).await
 }

@@ -11,7 +11,8 @@ use crate::{
     registry::{Retention, Settings as RegistrySettings},
 };
 use envconfig::Envconfig as _;
-use parse::{Bad, absolute, bytes, count, days, duration, integer, level, listen, nonzero, path};
+pub use parse::Address;
+use parse::{Bad, absolute, addresses, bytes, count, days, duration, integer, level, listen, nonzero, path};
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 use variables::Raw;
 pub use variables::{Documented, SETTINGS, env_example, help};
@@ -29,6 +30,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Whether `listen` was asked for, rather than being the default.
     pub listen_is_set: bool,
+    /// `METRICS_LISTEN`; empty if metrics are not served.
+    pub metrics_listen: Vec<Address>,
     /// `SYSTEMS`
     pub systems: Vec<String>,
     /// `STATE_DIR`, or `STATE_DIRECTORY`.
@@ -216,6 +219,10 @@ impl Config {
             catalog,
             listen: parse("LISTEN", raw.listen, listen)?,
             listen_is_set,
+            metrics_listen: match raw.metrics_listen {
+                Some(text) => parse("METRICS_LISTEN", Some(text), addresses)?,
+                None => Vec::new(),
+            },
             systems: parse("SYSTEMS", raw.systems, systems)?,
             state_dir: parse("STATE_DIR", raw.state_dir, path)?,
             nix_daemon_socket: parse("NIX_DAEMON_SOCKET", raw.nix_daemon_socket, path)?,

@@ -1,6 +1,7 @@
 //! Values of settings: from text to types, with errors that say what is allowed.
 
 use std::{
+    fmt,
     net::{SocketAddr, ToSocketAddrs},
     num::NonZeroUsize,
     path::PathBuf,
@@ -99,6 +100,39 @@ pub(super) fn listen(text: &str) -> Parsed<Vec<SocketAddr>> {
     if all.is_empty() { Err(ALLOWED) } else { Ok(all) }
 }
 
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// An address and port.
+    Inet(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// As [`listen`], and absolute paths of Unix sockets.
+pub(super) fn addresses(text: &str) -> Parsed<Vec<Address>> {
+    const ALLOWED: Bad =
+        Bad("addresses with ports such as 127.0.0.1:9643, or paths of Unix sockets, separated by commas");
+    let mut all = Vec::new();
+    for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
+        if one.starts_with('/') {
+            all.push(Address::Unix(one.into()));
+        } else {
+            all.extend(listen(one).map_err(|_| ALLOWED)?.into_iter().map(Address::Inet));
+        }
+    }
+    if all.is_empty() { Err(ALLOWED) } else { Ok(all) }
+}
+
 /// A level, also as Python's logging calls it.
 pub(super) fn level(text: &str) -> Parsed<tracing::Level> {
     match text.to_ascii_uppercase().as_str() {
@@ -134,6 +168,18 @@ mod tests {
         assert_eq!(listen("127.0.0.1:80, [::1]:81").unwrap().len(), 2);
         for bad in ["", ",", "127.0.0.1", "nowhere.invalid:x", ":80:"] {
             assert!(listen(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_on_addresses_and_paths() {
+        let all = addresses("127.0.0.1:9643, /run/metrics.socket").unwrap();
+        assert_eq!(
+            all.iter().map(Address::to_string).collect::<Vec<_>>(),
+            ["127.0.0.1:9643", "/run/metrics.socket"]
+        );
+        for bad in ["", "metrics.socket", "127.0.0.1", ","] {
+            assert!(addresses(bad).is_err(), "{bad}");
         }
     }
 

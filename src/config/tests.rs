@@ -63,6 +63,7 @@ fn a_bad_value_is_one_line_with_name_value_and_what_is_allowed() {
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
         ("MAX_TAG_LENGTH", "129"),
+        ("METRICS_LISTEN", "9643"),
         ("FLAKE", "github:o/r#attr"),
         ("SYSTEMS", "x86_64-linux,linux"),
         ("NIX_BUILD_TIMEOUT", "0"),

@@ -54,6 +54,8 @@ settings! {
     listen "LISTEN" = "127.0.0.1:6443",
         "Addresses and ports to listen on, separated by commas; the default is not, if a service manager hands over sockets.",
         aliases "FLASK_HOST and FLASK_PORT";
+    metrics_listen "METRICS_LISTEN" = "",
+        "Addresses and ports, or paths of Unix sockets, to serve /metrics on for Prometheus, with /healthz and /readyz; none if not set.";
     systems "SYSTEMS" = "",
         "Nix systems to look attributes up in, the preferred first, separated by commas; this machine's if not set.";
     state_dir "STATE_DIR" = "/var/lib/forge-registry",

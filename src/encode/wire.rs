@@ -6,6 +6,7 @@ use super::{
     pace::{GRACE, LEVELS, Pace},
     zstd,
 };
+use crate::metrics::{Encodings, InUse};
 use ::zstd::bulk::Compressor;
 use bytes::Bytes;
 use std::{
@@ -36,6 +37,7 @@ pub struct Encoders {
     idle: Mutex<Vec<Workspace>>,
     enabled: bool,
     min_rate: u64,
+    metrics: Encodings,
 }
 
 impl std::fmt::Debug for Encoders {
@@ -49,7 +51,13 @@ impl Encoders {
     /// blob a second; with zero it may take its time.
     pub fn new(max: usize, min_rate: u64) -> Self {
         let idle = (0..max).map(|_| Workspace::default()).collect();
-        Self { idle: Mutex::new(idle), enabled: max > 0, min_rate }
+        Self { idle: Mutex::new(idle), enabled: max > 0, min_rate, metrics: Encodings::default() }
+    }
+
+    /// Counts chunks there.
+    pub fn with_metrics(self, metrics: Encodings) -> Self {
+        metrics.limit(self.idle.lock().unwrap_or_else(PoisonError::into_inner).len());
+        Self { metrics, ..self }
     }
 
     /// Whether anything is to be encoded at all.
@@ -60,7 +68,7 @@ impl Encoders {
     /// A workspace that is not in use, if there is one.
     fn take(self: &Arc<Self>) -> Option<Working> {
         let workspace = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        Some(Working { workspace, home: self.clone() })
+        Some(Working { workspace, home: self.clone(), _in_use: self.metrics.begin() })
     }
 }
 
@@ -68,6 +76,7 @@ impl Encoders {
 struct Working {
     workspace: Workspace,
     home: Arc<Encoders>,
+    _in_use: InUse,
 }
 
 impl Drop for Working {
@@ -132,7 +141,10 @@ impl Encoder {
                 let compressed = working.workspace.compress(self.coding, level, &chunk)?;
                 let gain = compressed.as_ref().map_or(0, |bytes| chunk.len() - bytes.len());
                 match compressed {
-                    Some(bytes) => pieces.push(bytes),
+                    Some(bytes) => {
+                        self.encoders.metrics.compressed();
+                        pieces.push(bytes);
+                    }
                     None => self.store(&chunk, &mut pieces)?,
                 }
                 self.pace.spent(level, chunk.len(), start.elapsed(), gain);
@@ -143,6 +155,7 @@ impl Encoder {
     }
 
     fn store(&self, chunk: &Bytes, pieces: &mut Vec<Bytes>) -> io::Result<()> {
+        self.encoders.metrics.stored();
         let mut push = |before: &[u8], range: Range<usize>| {
             pieces.extend([Bytes::copy_from_slice(before), chunk.slice(range)]);
         };

@@ -7,7 +7,7 @@
 //! qvalue      = ( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3("0") ] )
 //! ```
 
-use crate::oci::Document;
+use crate::{metrics, oci::Document};
 use http::{HeaderMap, header};
 
 /// The media ranges that a client accepts.
@@ -61,6 +61,16 @@ impl Accept {
     pub fn choose<'a>(&self, documents: &'a [Document]) -> Option<&'a Document> {
         documents.iter().find(|d| self.accepts(&d.media_type)).or(documents.first())
     }
+}
+
+/// The format of metrics for this client: the newer one if it names it.
+pub fn metrics_format(headers: &HeaderMap) -> metrics::Format {
+    let ranges = Accept::from_headers(headers).ranges.unwrap_or_default();
+    let named = |range: &MediaRange| {
+        (range.kind.as_str(), range.subtype.as_str()) == ("application", "openmetrics-text")
+            && range.weight > 0
+    };
+    if ranges.iter().any(named) { metrics::Format::OpenMetrics } else { metrics::Format::Prometheus }
 }
 
 impl MediaRange {

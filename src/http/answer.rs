@@ -15,6 +15,7 @@ use super::{
 use crate::{
     blob::Blob,
     encode::{Coding, Encoder},
+    metrics::Format,
     oci::{Digest, Document, Index, Reference, media_type},
     registry::ManifestAnswer,
 };
@@ -258,6 +259,13 @@ pub fn home(asked: Asked<'_>) -> Response<Body> {
         ),
     );
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Host"));
+    response
+}
+
+/// What Prometheus reads.
+pub fn metrics(asked: Asked<'_>, format: Format, text: String) -> Response<Body> {
+    let mut response = bytes(asked, HeaderValue::from_static(format.content_type()), text.into());
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     response
 }
 

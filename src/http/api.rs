@@ -2,6 +2,7 @@
 
 use crate::{
     blob::Blob,
+    metrics::Measured,
     oci::{Digest, Reference, RepositoryName, Tag},
     registry::{ManifestAnswer, Patience, Readiness, Registry, RegistryError},
 };
@@ -36,6 +37,9 @@ pub trait Api: Send + Sync + 'static {
 
     /// Whether the parts that the registry depends on answer.
     fn readiness(self: &Arc<Self>) -> impl Future<Output = Readiness> + Send;
+
+    /// How large everything is, for the metrics.
+    fn measured(self: &Arc<Self>) -> impl Future<Output = Arc<Measured>> + Send;
 }
 
 // The inherent methods have precedence over those of the trait, so none of these calls itself.
@@ -67,5 +71,9 @@ impl Api for Registry {
 
     async fn readiness(self: &Arc<Self>) -> Readiness {
         self.readiness().await
+    }
+
+    async fn measured(self: &Arc<Self>) -> Arc<Measured> {
+        self.measured().await
     }
 }

@@ -3,6 +3,7 @@
 //! Neither headers nor the query are ever logged, so that no password or token can be.
 
 use super::{body::Body, peer::Peer, request_id::RequestId, route::Route};
+use crate::metrics;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
@@ -31,12 +32,13 @@ pub struct RequestLog {
     encoding: Option<HeaderValue>,
     sent: u64,
     finished: bool,
+    exchange: metrics::Exchange,
 }
 
 impl RequestLog {
     /// Notes who asks.
-    pub fn new<B>(id: RequestId, peer: Peer, request: &Request<B>) -> Self {
-        let mut log = Self::unreadable(id, peer);
+    pub fn new<B>(id: RequestId, peer: Peer, request: &Request<B>, metrics: &metrics::Http) -> Self {
+        let mut log = Self::of(id, peer, metrics.begin(method(request.method())));
         log.method = Some(request.method().clone());
         log.path = Some(request.uri().path().chars().take(300).collect());
         log.version = Some(request.version());
@@ -45,7 +47,11 @@ impl RequestLog {
     }
 
     /// Notes who asks something that cannot be read.
-    pub fn unreadable(id: RequestId, peer: Peer) -> Self {
+    pub fn unreadable(id: RequestId, peer: Peer, metrics: &metrics::Http) -> Self {
+        Self::of(id, peer, metrics.begin(metrics::Method::Other))
+    }
+
+    fn of(id: RequestId, peer: Peer, exchange: metrics::Exchange) -> Self {
         Self {
             id,
             peer,
@@ -62,11 +68,13 @@ impl RequestLog {
             encoding: None,
             sent: 0,
             finished: false,
+            exchange,
         }
     }
 
     /// Notes what is asked for.
     pub fn route(&mut self, route: &Route) {
+        self.exchange.route(route.label());
         let (name, reference) = match route {
             Route::Manifest { repository, reference } => (Some(repository), Some(reference.to_string())),
             Route::Blob { repository, digest } => (Some(repository), Some(digest.to_string())),
@@ -74,7 +82,7 @@ impl RequestLog {
                 (Some(repository), subject.map(|s| s.to_string()))
             }
             Route::Tags { repository, .. } => (Some(repository), None),
-            Route::Health | Route::Ready => {
+            Route::Health | Route::Ready | Route::Metrics => {
                 self.quiet = true;
                 (None, None)
             }
@@ -93,6 +101,7 @@ impl RequestLog {
     pub fn attach(mut self, response: Response<Body>) -> Response<LoggedBody> {
         self.status = Some(response.status());
         self.encoding = response.headers().get(header::CONTENT_ENCODING).cloned();
+        self.exchange.answered(response.status().as_u16(), coding(self.encoding.as_ref()));
         response.map(|body| LoggedBody { body, log: self })
     }
 }
@@ -102,8 +111,27 @@ fn agent(headers: &HeaderMap) -> Option<String> {
     Some(agent.chars().take(200).collect())
 }
 
+fn method(method: &Method) -> metrics::Method {
+    match *method {
+        Method::GET => metrics::Method::Get,
+        Method::HEAD => metrics::Method::Head,
+        _ => metrics::Method::Other,
+    }
+}
+
+fn coding(encoding: Option<&HeaderValue>) -> metrics::Coding {
+    match encoding.map(HeaderValue::as_bytes) {
+        Some(b"gzip") => metrics::Coding::Gzip,
+        Some(b"zstd") => metrics::Coding::Zstd,
+        _ => metrics::Coding::Identity,
+    }
+}
+
 impl Drop for RequestLog {
     fn drop(&mut self) {
+        if self.finished {
+            self.exchange.finished();
+        }
         let outcome = match (self.status, self.finished) {
             (None, _) => "client left before the answer",
             (Some(_), false) => "cut",
@@ -158,11 +186,14 @@ impl http_body::Body for LoggedBody {
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                this.log.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                this.log.sent += bytes;
+                this.log.exchange.sent(bytes);
             }
             Poll::Ready(Some(Err(error))) => {
                 // A failed body may call itself ended.
                 this.body = Body::Full(Some(Bytes::new()));
+                this.log.exchange.failed();
                 let log = &this.log;
                 tracing::error!(request = %log.id, name = log.name, reference = log.reference, %error, "response cut");
             }

@@ -9,11 +9,13 @@
 //! | `/v2/<name>/referrers/<digest>` | end-12a, end-12b (`artifactType`) |
 //! | `/v2/_catalog` | none; what `distribution` answers (`n`, `last`) |
 //! | `/`, `/healthz`, `/readyz` | none |
+//! | `/metrics` | none; on the listener for operators alone, see [`parse_for_operators`] |
 //!
 //! A name may itself have components called `manifests`, `blobs` or `tags`, so a path is read from its right end.
 //! Query parameters that a route does not know, such as a mirror's `ns`, are passed over.
 
 use super::query::{self, EncodingError};
+use crate::metrics;
 use crate::oci::{Digest, DigestError, NameError, Reference, ReferenceError, RepositoryName, TagError};
 use http::{Method, Uri};
 
@@ -47,6 +49,8 @@ pub enum Route {
     Health,
     /// `/readyz`: whether the parts that it depends on answer.
     Ready,
+    /// `/metrics`: what Prometheus reads.
+    Metrics,
     /// `/v2/`: whether this is a registry.
     ApiVersion,
     /// A manifest or an index.
@@ -84,6 +88,24 @@ pub enum Route {
         /// Only referrers of this type.
         artifact_type: Option<String>,
     },
+}
+
+impl Route {
+    /// What it counts as.
+    pub fn label(&self) -> metrics::Route {
+        match self {
+            Self::Home => metrics::Route::Home,
+            Self::Health => metrics::Route::Health,
+            Self::Ready => metrics::Route::Ready,
+            Self::Metrics => metrics::Route::Metrics,
+            Self::ApiVersion => metrics::Route::ApiVersion,
+            Self::Manifest { .. } => metrics::Route::Manifest,
+            Self::Blob { .. } => metrics::Route::Blob,
+            Self::Tags { .. } => metrics::Route::Tags,
+            Self::Catalog { .. } => metrics::Route::Catalog,
+            Self::Referrers { .. } => metrics::Route::Referrers,
+        }
+    }
 }
 
 /// A part of a sorted list.
@@ -146,6 +168,19 @@ pub enum RouteError {
         /// What was given, cut at 200 characters.
         value: String,
     },
+}
+
+/// What `method` on `uri` asks for where operators are served: no images.
+pub fn parse_for_operators(method: &Method, uri: &Uri) -> Result<Route, RouteError> {
+    if method != Method::GET && method != Method::HEAD {
+        return Err(RouteError::MethodUnsupported { method: method.clone() });
+    }
+    match uri.path() {
+        "/healthz" => Ok(Route::Health),
+        "/readyz" => Ok(Route::Ready),
+        "/metrics" => Ok(Route::Metrics),
+        path => Err(RouteError::NotFound { path: path.chars().take(200).collect() }),
+    }
 }
 
 /// What `method` on `uri` asks for.

@@ -7,6 +7,7 @@ use super::{
     peer::Peer,
     service::Service,
 };
+use crate::metrics;
 use std::{future::Future, io, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -29,6 +30,13 @@ enum Stream {
 }
 
 impl Listener {
+    fn kind(&self) -> metrics::Listener {
+        match self {
+            Self::Tcp(_) => metrics::Listener::Tcp,
+            Self::Unix(_) => metrics::Listener::Unix,
+        }
+    }
+
     async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
             Self::Tcp(listener) => {
@@ -59,6 +67,7 @@ pub async fn serve<A: Api>(
 ) -> u32 {
     let max = limits.max_connections.max(1);
     let permits = Arc::new(Semaphore::new(max as usize));
+    service.limit_connections(max);
     let shared = Arc::new(Shared::new(service, limits));
     let (phase, watcher) = watch::channel(Phase::Running);
     let mut accepting = JoinSet::new();
@@ -110,13 +119,16 @@ async fn accept<A: Api>(
             }
         };
         // Also when the server is stopped meanwhile: the client was not refused, so it is to have its answer.
-        let Some(permit) = permit(&permits, &shared).await else { return };
+        let (metrics, kind) = shared.service.connections(listener.kind());
+        let Some(permit) = permit(&permits, &shared, || metrics.delayed(kind)).await else { return };
+        let counted = metrics.connect(kind);
         let (shared, phase) = (shared.clone(), phase.clone());
         tokio::spawn(async move {
             match stream {
                 Stream::Tcp(stream) => shared.run(stream, peer, phase).await,
                 Stream::Unix(stream) => shared.run(stream, peer, phase).await,
             }
+            drop(counted);
             drop(permit);
         });
     }
@@ -124,11 +136,16 @@ async fn accept<A: Api>(
 
 /// Waits until there is room for one more connection. Later clients wait in the listen queue meanwhile: one that is
 /// served a little late is better off than one that is refused.
-async fn permit<A>(permits: &Arc<Semaphore>, shared: &Shared<A>) -> Option<OwnedSemaphorePermit> {
+async fn permit<A>(
+    permits: &Arc<Semaphore>,
+    shared: &Shared<A>,
+    delayed: impl FnOnce(),
+) -> Option<OwnedSemaphorePermit> {
     if let Ok(permit) = permits.clone().try_acquire_owned() {
         return Some(permit);
     }
     tracing::debug!("the connection limit is reached");
+    delayed();
     shared.make_room.notify_one();
     permits.clone().acquire_owned().await.ok()
 }

@@ -1,7 +1,7 @@
 //! One request, one response.
 
 use super::{
-    agent,
+    accept, agent,
     answer::{self, Asked},
     api::Api,
     body::Body,
@@ -15,6 +15,7 @@ use super::{
 use crate::{
     blob::Blob,
     encode::{Encoder, Encoders},
+    metrics::{self, Metrics},
     oci::{Reference, RepositoryName},
 };
 use futures_util::FutureExt;
@@ -41,6 +42,9 @@ pub struct Service<A> {
     limits: RouteLimits,
     encoders: Arc<Encoders>,
     ids: Arc<RequestIds>,
+    metrics: Metrics,
+    /// Whether it is operators who are served, and not images.
+    for_operators: bool,
 }
 
 impl<A> Clone for Service<A> {
@@ -50,6 +54,8 @@ impl<A> Clone for Service<A> {
             limits: self.limits,
             encoders: self.encoders.clone(),
             ids: self.ids.clone(),
+            metrics: self.metrics.clone(),
+            for_operators: self.for_operators,
         }
     }
 }
@@ -57,7 +63,30 @@ impl<A> Clone for Service<A> {
 impl<A: Api> Service<A> {
     /// A service that answers from `api`.
     pub fn new(api: Arc<A>, limits: RouteLimits, encoders: Encoders) -> Self {
-        Self { api, limits, encoders: Arc::new(encoders), ids: Arc::new(RequestIds::new()) }
+        let (encoders, ids) = (Arc::new(encoders), Arc::new(RequestIds::new()));
+        Self { api, limits, encoders, ids, metrics: Metrics::default(), for_operators: false }
+    }
+
+    /// Reports there.
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// The same for operators: metrics, liveness and readiness, and nothing else.
+    pub fn for_operators(&self) -> Self {
+        Self { for_operators: true, ..self.clone() }
+    }
+
+    /// What connections are counted in, and as what if they come by `listener`.
+    pub(super) fn connections(&self, listener: metrics::Listener) -> (&metrics::Http, metrics::Listener) {
+        (&self.metrics.http, if self.for_operators { metrics::Listener::Metrics } else { listener })
+    }
+
+    /// Says how many connections there may be.
+    pub(super) fn limit_connections(&self, max: u32) {
+        if !self.for_operators {
+            self.metrics.http.limit_connections(max);
+        }
     }
 
     /// Answers one request of `peer`, with `refusal` if it is not to be looked at. Whatever happens, there is a response
@@ -73,7 +102,7 @@ impl<A: Api> Service<A> {
     {
         let id = self.ids.next();
         let is_local = peer.is_local();
-        let mut log = RequestLog::new(id, peer, &request);
+        let mut log = RequestLog::new(id, peer, &request, &self.metrics.http);
         let (parts, mut body) = request.into_parts();
         let drained = drain(&parts, &mut body).await;
         let asked =
@@ -81,6 +110,9 @@ impl<A: Api> Service<A> {
 
         let route = match refusal {
             Some(failure) => Err(failure),
+            None if self.for_operators => {
+                route::parse_for_operators(&parts.method, &parts.uri).map_err(Failure::from)
+            }
             None => route::parse(&parts.method, &parts.uri, &self.limits).map_err(Failure::from),
         };
         let answered = match route {
@@ -113,7 +145,7 @@ impl<A: Api> Service<A> {
     /// Answers a request of `peer` that cannot be read, after which the connection is of no use.
     pub fn refuse(&self, failure: Failure, peer: Peer) -> Response<LoggedBody> {
         let id = self.ids.next();
-        let mut log = RequestLog::unreadable(id, peer);
+        let mut log = RequestLog::unreadable(id, peer, &self.metrics.http);
         log.error(&failure.message);
         let mut response = failure.into_response(id, false);
         complete(&mut response, id, true);
@@ -131,6 +163,13 @@ impl<A: Api> Service<A> {
                     Some(failure) => Err(failure),
                     None => answer::ready(asked, &error::parts(&readiness)),
                 }
+            }
+            Route::Metrics => {
+                let (metrics, format) = (self.metrics.clone(), accept::metrics_format(asked.headers));
+                let measured = self.api.measured().await;
+                let text = tokio::task::spawn_blocking(move || metrics.text(&measured, format)).await;
+                let text = text.map_err(|panic| Failure::internal(panic.to_string()))?;
+                Ok(answer::metrics(asked, format, text))
             }
             Route::ApiVersion => Ok(answer::api_version(asked)),
             Route::Manifest { repository, reference } => self.manifest(asked, &repository, &reference).await,

@@ -50,6 +50,12 @@ impl Handle {
         }
     }
 
+    /// The bytes of its file.
+    pub(super) fn file_size(&self) -> Result<u64> {
+        let file_error = |error| IndexError::Io { path: self.path.clone(), error };
+        Ok(std::fs::metadata(&self.path).map_err(file_error)?.len())
+    }
+
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
     }

@@ -21,11 +21,15 @@ pub use rows::{ImageId, ImageRow, Location, TagRow};
 
 use crate::{
     blob::Source,
+    metrics::IndexSize,
     nix::StorePath,
     oci::{Digest, RepositoryName, Tag},
 };
 use handle::Handle;
-use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    WriteTransaction,
+};
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
@@ -327,6 +331,19 @@ impl Index {
                 all.push((id, when));
             }
             Ok(all)
+        })
+    }
+
+    /// How much there is in it.
+    pub fn size(&self) -> Result<IndexSize> {
+        let bytes = self.db.file_size()?;
+        self.read(|transaction| {
+            Ok(IndexSize {
+                images: transaction.open_table(IMAGES)?.len()?,
+                tags: transaction.open_table(TAGS)?.len()?,
+                contents: transaction.open_table(CONTENTS)?.len()?,
+                bytes,
+            })
         })
     }
 

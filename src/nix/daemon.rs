@@ -1,6 +1,7 @@
 //! nix-daemon: connections to its Unix socket (the worker protocol), and what can go wrong with them.
 
 use super::{Caches, StoreDir, StorePath, calls::Calls, clean_message, greeting::Greeted};
+use crate::metrics::DaemonConnections;
 use nix_daemon::nix::DaemonStore;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -39,6 +40,7 @@ pub struct NixDaemon {
     pub(super) caches: Caches,
     pub(super) answer_timeout: Duration,
     pub(super) calls: Calls,
+    connections: DaemonConnections,
     /// What nix-daemon said that it is, when it was last connected to.
     version: Mutex<Option<String>>,
 }
@@ -87,12 +89,18 @@ impl NixDaemon {
     /// A client of the daemon at `socket`; connects when first needed. `answer_timeout` bounds every call but builds.
     pub fn new(socket: &Path, store: StoreDir, build: BuildSettings, answer_timeout: Duration) -> Self {
         let (caches, calls, version) = (Caches::default(), Calls::default(), Mutex::default());
-        Self { socket: socket.into(), store, build, caches, answer_timeout, calls, version }
+        let connections = DaemonConnections::default();
+        Self { socket: socket.into(), store, build, caches, answer_timeout, calls, connections, version }
     }
 
     /// Has builds use `caches` as well. nix-daemon must trust the registry's user.
     pub fn with_caches(self, caches: Caches) -> Self {
         Self { caches, ..self }
+    }
+
+    /// Counts connections there.
+    pub fn with_metrics(self, connections: DaemonConnections) -> Self {
+        Self { connections, ..self }
     }
 
     /// The store folder.
@@ -116,17 +124,17 @@ impl NixDaemon {
     }
 
     pub(super) async fn connect(&self) -> Result<Connection, DaemonError> {
-        self.bounded(async {
+        let connection = self.bounded(async {
             let (read, write) = UnixStream::connect(&self.socket).await?.into_split();
-            let (read, greeting) = Greeted::new(read);
+            let (read, greeting) = Greeted::new(read, self.connections.open());
             let connection =
                 DaemonStore::builder().init(tokio::io::join(BufReader::new(read), write)).await?;
             let nix = greeting.nix_version().map_or_else(String::new, |version| format!("Nix {version}, "));
             let version = Some(format!("{nix}protocol {}", connection.proto));
             *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version;
             Ok(connection)
-        })
-        .await
+        });
+        connection.await.inspect_err(|_| self.connections.failed())
     }
 
     pub(super) async fn bounded<T>(

@@ -86,6 +86,12 @@ impl GcRoots {
         Ok(())
     }
 
+    /// How many there are.
+    pub fn count(&self) -> io::Result<usize> {
+        let links = fs::read_dir(&self.dir)?.filter_map(Result::ok);
+        Ok(links.filter(|link| !link.file_name().as_encoded_bytes().starts_with(b".")).count())
+    }
+
     /// Removes every root whose name is not in `keep`: those of a process that died before it had written its row.
     /// Returns how many. What cannot be removed is left.
     pub fn retain(&self, keep: &HashSet<String>) -> io::Result<usize> {

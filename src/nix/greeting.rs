@@ -5,6 +5,7 @@
 //! ```
 //! (Nix, `worker-protocol-connection.cc`; every number is little-endian.)
 
+use crate::metrics::DaemonConnection;
 use std::{
     io,
     pin::Pin,
@@ -26,12 +27,14 @@ pub(super) struct Greeting(Arc<Mutex<Vec<u8>>>);
 pub(super) struct Greeted<R> {
     inner: R,
     greeting: Greeting,
+    /// Counted for as long as it is read from.
+    _counted: DaemonConnection,
 }
 
 impl<R> Greeted<R> {
-    pub(super) fn new(inner: R) -> (Self, Greeting) {
+    pub(super) fn new(inner: R, counted: DaemonConnection) -> (Self, Greeting) {
         let greeting = Greeting::default();
-        (Self { inner, greeting: greeting.clone() }, greeting)
+        (Self { inner, greeting: greeting.clone(), _counted: counted }, greeting)
     }
 }
 
@@ -65,10 +68,11 @@ impl<R: AsyncRead + Unpin> AsyncRead for Greeted<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::DaemonConnections;
     use tokio::io::AsyncReadExt;
 
     async fn version(bytes: &[u8]) -> Option<String> {
-        let (mut reader, greeting) = Greeted::new(bytes);
+        let (mut reader, greeting) = Greeted::new(bytes, DaemonConnections::default().open());
         let mut read = Vec::new();
         while reader.read_buf(&mut read).await.unwrap() > 0 {}
         assert_eq!(read, bytes);

@@ -4,6 +4,7 @@ use crate::{
     blob::CacheError,
     image::ImageError,
     index::IndexError,
+    metrics::Outcome,
     nix::{BuildError, Buildable, ClosureError, DaemonError, EvaluatorError, GcRootError},
     oci::{Digest, RepositoryName},
     resolve::ResolveError,
@@ -103,7 +104,48 @@ pub enum RegistryError {
     },
 }
 
+/// How work ended that has this result.
+pub(super) fn outcome<T>(result: &Result<T, RegistryError>) -> Outcome {
+    result.as_ref().map_or_else(RegistryError::outcome, |_| Outcome::Succeeded)
+}
+
 impl RegistryError {
+    /// How work ended that failed like this.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::NameUnknown { .. }
+            | Self::ManifestUnknown { .. }
+            | Self::BlobUnknown { .. }
+            | Self::NameInvalid { .. } => Outcome::Unknown,
+            Self::NotAnImage { .. } | Self::EvaluationFailed { .. } | Self::BuildFailed { .. } => {
+                Outcome::Failed
+            }
+            Self::TimedOut { .. } | Self::InProgress { .. } => Outcome::TimedOut,
+            Self::Overloaded { .. } => Outcome::Refused,
+            Self::Unavailable { .. } => Outcome::Unavailable,
+            Self::StorageFull { .. } => Outcome::NoSpace,
+            Self::Internal { .. } => Outcome::Internal,
+        }
+    }
+
+    /// How the reading of an image ended that failed like this.
+    pub(super) fn outcome_of_reading(error: &ImageError) -> Outcome {
+        match error {
+            ImageError::MemberUnknown { .. } => Outcome::Unknown,
+            ImageError::Cache(CacheError::NoSpace { .. }) => Outcome::NoSpace,
+            ImageError::Unrecognised { .. }
+            | ImageError::Invalid { .. }
+            | ImageError::Incomplete { .. }
+            | ImageError::LimitExceeded { .. }
+            | ImageError::MemberNeeded { .. }
+            | ImageError::Cache(CacheError::TooLarge { .. }) => Outcome::Failed,
+            ImageError::Vanished { .. }
+            | ImageError::Changed { .. }
+            | ImageError::Cache(CacheError::Io { .. })
+            | ImageError::Io { .. } => Outcome::Internal,
+        }
+    }
+
     pub(super) fn internal(message: impl ToString) -> Self {
         Self::Internal { message: message.to_string() }
     }

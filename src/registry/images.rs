@@ -1,10 +1,11 @@
 //! From a derivation to an image in the index: realise, recognise, root, write down.
 
-use super::{Flight, Registry, RegistryError, Result, Step, Task, used_now};
+use super::{Flight, Registry, RegistryError, Result, Step, Task, outcome, used_now};
 use crate::{
     blob::CacheError,
     image::{self, Image, ImageError, Options, ReadProgress, Reader, Selection},
     index::{ImageId, ImageRow, IndexError, Location},
+    metrics::{Job, Outcome},
     nix::{BuildError, BuildProgress, Buildable, Realised, StorePath},
     oci::{Digest, Document},
     resolve::Resolution,
@@ -89,33 +90,49 @@ impl Registry {
                 Some(paths) => this.daemon.are_valid(paths).await?,
                 None => false,
             };
-            let progress = Arc::new(BuildProgress::default());
-            let step = Step::queue(match there {
-                true => Task::Reading(Arc::default()),
-                false => Task::Building(progress.clone()),
-            });
-            // What is there already need not queue behind builds.
-            let place = match there {
-                true => this.stored.enter().await.map_err(|_full| this.overloaded_readings())?,
-                false => this.builds.enter().await.map_err(|_full| this.overloaded_builds())?,
-            };
-            step.begin();
-            let realised = match (&expected, this.daemon.realise(&what, &progress).await) {
-                // Of what is there the derivation is not needed.
-                (Some(paths), Err(BuildError::Gone(_))) if there => {
-                    let paths: Vec<Buildable> = paths.iter().cloned().map(Buildable::Path).collect();
-                    this.daemon.realise(&paths, &progress).await
-                }
-                (_, result) => result,
-            };
-            let realised = realised.map_err(|error| RegistryError::build(&what, error))?;
-            // What is there already is going to be read by another step.
-            if !there {
-                step.finish();
+            // What is there is going to be read by another step, which counts.
+            let job = if there { this.metrics.readings.queue() } else { this.metrics.builds.queue() };
+            let result = this.realise_now(&what, expected.filter(|_| there), &job).await;
+            match &result {
+                Ok(_) if there => job.discard(),
+                result => job.end(outcome(result)),
             }
-            Ok(Arc::new(Held { paths: realised.paths.clone(), _temporary_roots: realised, _place: place }))
+            Ok(Arc::new(result?))
         });
         landed(flight).await
+    }
+
+    /// Realises things when it is their turn. What is there already need not queue behind builds.
+    async fn realise_now(
+        &self,
+        what: &[Buildable],
+        there: Option<Vec<StorePath>>,
+        job: &Job,
+    ) -> Result<Held> {
+        let progress = Arc::new(BuildProgress::default());
+        let step = Step::queue(match there {
+            Some(_) => Task::Reading(Arc::default()),
+            None => Task::Building(progress.clone()),
+        });
+        let place = match there {
+            Some(_) => self.stored.enter().await.map_err(|_full| self.overloaded_readings())?,
+            None => self.builds.enter().await.map_err(|_full| self.overloaded_builds())?,
+        };
+        step.begin();
+        job.begin();
+        let realised = match (&there, self.daemon.realise(what, &progress).await) {
+            // Of what is there the derivation is not needed.
+            (Some(paths), Err(BuildError::Gone(_))) => {
+                let paths: Vec<Buildable> = paths.iter().cloned().map(Buildable::Path).collect();
+                self.daemon.realise(&paths, &progress).await
+            }
+            (_, result) => result,
+        };
+        let realised = realised.map_err(|error| RegistryError::build(what, error))?;
+        if there.is_none() {
+            step.finish();
+        }
+        Ok(Held { paths: realised.paths.clone(), _temporary_roots: realised, _place: place })
     }
 
     /// Reads the image in realised store paths and writes it to the index, in place of what was known of it.
@@ -182,11 +199,19 @@ impl Registry {
             async move {
                 let progress = Arc::new(ReadProgress::default());
                 let step = Step::queue(Task::Reading(progress.clone()));
+                let job = this.metrics.readings.queue();
                 let _places = this.readings.acquire_many(places).await.map_err(RegistryError::internal)?;
                 step.begin();
+                job.begin();
                 let reader = Reader { progress, ..this.reader.clone() };
                 let result = blocking(move || Ok(work(&reader))).await?;
                 step.finish();
+                match &result {
+                    Ok(_) => job.end(Outcome::Succeeded),
+                    // It begins anew.
+                    Err(ImageError::Cache(CacheError::TooLarge { .. })) if places < all => job.discard(),
+                    Err(error) => job.end(RegistryError::outcome_of_reading(error)),
+                }
                 Ok(result)
             }
         };

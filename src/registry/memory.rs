@@ -46,6 +46,13 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
         }
     }
 
+    /// How many are remembered that have not ended.
+    pub(super) fn len(&self) -> usize {
+        let now = Instant::now();
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().filter(|(_, (until, _))| *until > now).count()
+    }
+
     /// Forgets all.
     pub(super) fn clear(&self) {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -70,8 +77,10 @@ mod tests {
         assert_eq!(memory.get("a"), Some(1));
         memory.put("c", 3, hour);
         assert_eq!((memory.get("a"), memory.get("b"), memory.get("c")), (Some(1), None, Some(3)));
+        assert_eq!(memory.len(), 2);
         memory.put("a", 4, Duration::from_nanos(1));
         std::thread::sleep(Duration::from_millis(1));
+        assert_eq!(memory.len(), 1);
         assert_eq!(memory.get("a"), None);
     }
 }

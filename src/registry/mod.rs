@@ -16,6 +16,7 @@ mod flight;
 mod gate;
 mod hot;
 mod images;
+mod measuring;
 mod memory;
 mod packages;
 mod readiness;
@@ -24,6 +25,7 @@ mod tags;
 mod work;
 
 pub use error::RegistryError;
+use error::outcome;
 pub use readiness::Readiness;
 pub use retention::Retention;
 pub use work::{Step, Task, Work};
@@ -33,6 +35,7 @@ use crate::{
     closure::Popularity,
     image::{Limits, Options, Reader},
     index::{self, ImageId, Index, IndexError},
+    metrics::{Measured, Metrics},
     nix::{Buildable, GcRoots, NixDaemon},
     oci::{Digest, Document, Reference, RepositoryName, Tag},
     resolve::{CatalogError, Resolver},
@@ -106,6 +109,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Registry {
     settings: Settings,
+    metrics: Metrics,
     resolver: Resolver,
     daemon: NixDaemon,
     roots: GcRoots,
@@ -124,6 +128,8 @@ pub struct Registry {
     listing: Flights<(), Result<Arc<Vec<RepositoryName>>>>,
     checking: Flights<(), Readiness>,
     checked: Memory<(), Readiness>,
+    measuring: Flights<(), Arc<Measured>>,
+    measured: Memory<(), Arc<Measured>>,
     evaluated: Memory<(RepositoryName, Option<Tag>), Arc<Evaluated>>,
     /// Tags that led nowhere.
     failures: Memory<(RepositoryName, Tag), RegistryError>,
@@ -181,6 +187,7 @@ impl Registry {
         settings: Settings,
         daemon: NixDaemon,
         resolver: Resolver,
+        metrics: Metrics,
     ) -> Result<Arc<Self>, StateError> {
         let folder = |path: PathBuf| move |error| StateError::Folder { path, error };
         std::fs::create_dir_all(state_dir).map_err(folder(state_dir.into()))?;
@@ -209,7 +216,11 @@ impl Registry {
             threads,
             progress: Arc::default(),
         };
+        metrics.evaluations.limit(settings.max_evaluations.get(), settings.max_queued_evaluations);
+        metrics.builds.limit(settings.max_builds.get(), settings.max_queued_builds);
+        metrics.readings.limit(settings.max_builds.get(), settings.max_queued_readings);
         let registry = Self {
+            metrics,
             resolver,
             daemon,
             roots,
@@ -227,6 +238,8 @@ impl Registry {
             listing: Flights::default(),
             checking: Flights::default(),
             checked: Memory::new(NonZeroUsize::MIN),
+            measuring: Flights::default(),
+            measured: Memory::new(NonZeroUsize::MIN),
             evaluated: Memory::new(settings.max_remembered),
             failures: Memory::new(settings.max_remembered),
             unresolved: Memory::new(settings.max_remembered),
@@ -331,7 +344,16 @@ impl Registry {
     }
 
     async fn list(&self) -> Result<Arc<Vec<RepositoryName>>> {
-        let _place = self.evaluations.enter().await.map_err(|_full| self.overloaded_evaluations())?;
+        let job = self.metrics.evaluations.queue();
+        let place = self.evaluations.enter().await.map_err(|_full| self.overloaded_evaluations());
+        let _place = match place {
+            Ok(place) => place,
+            Err(error) => {
+                job.end(error.outcome());
+                return Err(error);
+            }
+        };
+        job.begin();
         let listed = self.resolver.names().await.map(Arc::new).map_err(RegistryError::from);
         let duration = match &listed {
             Ok(_) => self.settings.tag_ttl.max(Duration::from_secs(1)),
@@ -343,6 +365,7 @@ impl Registry {
                 if lasting { self.settings.failure_ttl } else { Duration::ZERO }
             }
         };
+        job.end(outcome(&listed));
         self.listed.put((), listed.clone(), duration);
         listed
     }

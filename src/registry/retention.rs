@@ -68,6 +68,12 @@ impl Registry {
     }
 
     fn enforce_retention(&self) -> Result<()> {
+        let result = self.drop_unused();
+        self.metrics.retention.ran(result.is_ok());
+        result
+    }
+
+    fn drop_unused(&self) -> Result<()> {
         self.flush();
         let _alone = self.changing.blocking_write();
         let Retention { max_age, max_images } = self.settings.retention;
@@ -82,7 +88,9 @@ impl Registry {
             .collect();
         if !drop.is_empty() {
             tracing::info!(images = drop.len(), "dropping images that nobody asked for lately");
+            let images = drop.len();
             self.drop_alone(drop)?;
+            self.metrics.retention.dropped(images);
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! From a tag to an image: freshness, evaluation, and which tags there are.
 
 use super::{
-    Flight, Indexed, Registry, RegistryError, Result, Step, Task, hot::Known, images::blocking, now,
+    Flight, Indexed, Registry, RegistryError, Result, Step, Task, hot::Known, images::blocking, now, outcome,
 };
 use crate::{
     image::Options,
     index::TagRow,
+    metrics::Job,
     oci::{RepositoryName, Tag},
     resolve::{LATEST, Resolution},
 };
@@ -260,31 +261,39 @@ impl Registry {
     fn evaluation(self: &Arc<Self>, key: (RepositoryName, Option<Tag>)) -> Flight<Result<Arc<Evaluated>>> {
         let this = self.clone();
         self.evaluating.join(key.clone(), || async move {
-            let step = Step::queue(Task::Evaluating);
-            let _place = this.evaluations.enter().await.map_err(|_full| this.overloaded_evaluations())?;
-            step.begin();
-            let at = now();
-            let (name, revision) = &key;
-            let mut resolution = match revision {
-                None => this.resolver.resolve(name).await.map_err(|error| {
-                    let error = RegistryError::from(error);
-                    if let Some(duration) = this.lasts(&error) {
-                        this.unresolved.put(name.clone(), error.clone(), duration);
-                    }
-                    error
-                })?,
-                Some(tag) => this.resolver.resolve_revision(name, tag).await?,
-            };
-            this.find_outputs(&mut resolution).await?;
-            let derivation = resolution.wanted.first().map(|wanted| wanted.buildable.name());
-            tracing::info!(
-                name = %name, origin = resolution.origin, revision = resolution.revision, derivation, "resolved"
-            );
-            step.finish();
-            let evaluated = Arc::new(Evaluated { resolution, at });
-            this.evaluated.put(key, evaluated.clone(), this.settings.tag_ttl);
-            Ok(evaluated)
+            let job = this.metrics.evaluations.queue();
+            let result = this.find_out(key, &job).await;
+            job.end(outcome(&result));
+            result
         })
+    }
+
+    async fn find_out(&self, key: (RepositoryName, Option<Tag>), job: &Job) -> Result<Arc<Evaluated>> {
+        let step = Step::queue(Task::Evaluating);
+        let _place = self.evaluations.enter().await.map_err(|_full| self.overloaded_evaluations())?;
+        step.begin();
+        job.begin();
+        let at = now();
+        let (name, revision) = &key;
+        let mut resolution = match revision {
+            None => self.resolver.resolve(name).await.map_err(|error| {
+                let error = RegistryError::from(error);
+                if let Some(duration) = self.lasts(&error) {
+                    self.unresolved.put(name.clone(), error.clone(), duration);
+                }
+                error
+            })?,
+            Some(tag) => self.resolver.resolve_revision(name, tag).await?,
+        };
+        self.find_outputs(&mut resolution).await?;
+        let derivation = resolution.wanted.first().map(|wanted| wanted.buildable.name());
+        tracing::info!(
+            name = %name, origin = resolution.origin, revision = resolution.revision, derivation, "resolved"
+        );
+        step.finish();
+        let evaluated = Arc::new(Evaluated { resolution, at });
+        self.evaluated.put(key, evaluated.clone(), self.settings.tag_ttl);
+        Ok(evaluated)
     }
 
     /// The tags that the image of `latest` states itself; known once it has been read.

@@ -10,6 +10,7 @@
 use super::Resolution;
 use crate::{
     image::Selection,
+    metrics::CatalogState,
     nix::{Buildable, StoreDir, StorePath, StorePathError, Wanted},
     oci::{NameError, RepositoryName},
 };
@@ -19,7 +20,8 @@ use std::{
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError},
+    time::SystemTime,
 };
 use tokio::{sync::Mutex, task::spawn_blocking};
 
@@ -32,6 +34,8 @@ pub struct Catalog {
     path: PathBuf,
     store: StoreDir,
     current: Mutex<(Option<Stamp>, Arc<Entries>)>,
+    /// Apart, so that nobody who only looks has to wait while the file is being read.
+    state: std::sync::Mutex<CatalogState>,
 }
 
 type Entries = BTreeMap<RepositoryName, Resolution>;
@@ -102,7 +106,21 @@ impl Catalog {
     pub fn open(path: &Path, store: StoreDir) -> Result<Self, CatalogError> {
         let stamp = stamp(path);
         let entries = read(path, &store)?;
-        Ok(Self { path: path.into(), store, current: Mutex::new((stamp, Arc::new(entries))) })
+        let state = std::sync::Mutex::new(read_now(&entries));
+        Ok(Self { path: path.into(), store, current: Mutex::new((stamp, Arc::new(entries))), state })
+    }
+
+    /// What is in use, as far as it has been looked at.
+    pub fn state(&self) -> CatalogState {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note<E>(&self, read: &Result<Entries, E>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match read {
+            Ok(entries) => *state = read_now(entries),
+            Err(_) => state.is_current = false,
+        }
     }
 
     /// What an entry means.
@@ -122,6 +140,7 @@ impl Catalog {
         let (path, store) = (self.path.clone(), self.store.clone());
         let again = spawn_blocking(move || (stamp(&path), read(&path, &store))).await;
         let (stamp, entries) = again.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        self.note(&entries);
         *current = (stamp, Arc::new(entries?));
         Ok(current.1.len())
     }
@@ -135,7 +154,11 @@ impl Catalog {
             let stamp = stamp(&path);
             (stamp != known).then(|| (stamp, read(&path, &store)))
         });
-        match changed.await {
+        let changed = changed.await;
+        if let Ok(Some((_, read))) = &changed {
+            self.note(read);
+        }
+        match changed {
             Ok(None) => {}
             Ok(Some((stamp, Ok(entries)))) => {
                 tracing::info!(catalog = %self.path.display(), entries = entries.len(), "read the catalog again");
@@ -149,6 +172,10 @@ impl Catalog {
         }
         current.1.clone()
     }
+}
+
+fn read_now(entries: &Entries) -> CatalogState {
+    CatalogState { entries: entries.len(), read_at: SystemTime::now(), is_current: true }
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -248,7 +275,10 @@ mod tests {
         assert!(catalog.names().await.is_empty());
         fs::write(&path, format!(r#"{{"a": {{"drvPath": "{DRV}"}}}}"#)).unwrap();
         assert_eq!(catalog.names().await.len(), 1);
+        assert!(catalog.state().is_current);
         fs::write(&path, "{broken").unwrap();
         assert_eq!(catalog.names().await.len(), 1);
+        let state = catalog.state();
+        assert_eq!((state.entries, state.is_current), (1, false));
     }
 }

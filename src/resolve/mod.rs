@@ -107,6 +107,11 @@ impl Resolver {
         }
     }
 
+    /// The catalog, if there is one.
+    pub fn catalog(&self) -> Option<&Catalog> {
+        self.catalog.as_ref()
+    }
+
     /// Reads the catalog again, if there is one; the number of its entries.
     pub async fn reload_catalog(&self) -> Result<Option<usize>, CatalogError> {
         match &self.catalog {

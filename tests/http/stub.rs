@@ -5,6 +5,7 @@ use forge_registry::{
     blob::{Blob, Mapping},
     encode::Encoders,
     http::{Api, Listener, ServerLimits, Service, route::RouteLimits, serve},
+    metrics::Measured,
     oci::{Digest, Document, Reference, RepositoryName, Tag, media_type},
     registry::{ManifestAnswer, Patience, Readiness, RegistryError},
 };
@@ -130,6 +131,10 @@ impl Api for Stub {
     async fn readiness(self: &Arc<Self>) -> Readiness {
         let daemon = if self.ready { Ok(()) } else { Err("connection refused".to_owned()) };
         Readiness { parts: vec![("nix-daemon", daemon)] }
+    }
+
+    async fn measured(self: &Arc<Self>) -> Arc<Measured> {
+        Arc::default()
     }
 }
 
