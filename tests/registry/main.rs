@@ -18,6 +18,7 @@ mod flake_config;
 mod flakes;
 mod freshness;
 mod limits;
+mod metrics;
 mod module;
 mod nix2container;
 mod nothing_is_executed;

@@ -140,6 +140,21 @@ fn sockets_that_are_handed_over_are_served_beside_those_of_listen() {
 }
 
 #[test]
+fn metrics_have_a_socket_that_is_named_so() {
+    let flake = Flake::new("");
+    let (socket, address) = tcp();
+    let (other, metrics) = tcp();
+    let mut service = Service::new(&flake, [Some(socket.into()), Some(other.into())], "http:metrics");
+    service.run(&[]);
+    assert_eq!(service.told(), "READY=1\n");
+    let get = |address: &str, path| request(TcpStream::connect(address).unwrap(), path).unwrap();
+    assert!(get(&metrics, "/metrics").contains("\nforge_registry_build_info{version="), "{}", service.log());
+    assert!(get(&metrics, "/v2/").starts_with("HTTP/1.1 404"));
+    assert!(get(&address, "/v2/").starts_with("HTTP/1.1 200"));
+    assert!(get(&address, "/metrics").starts_with("HTTP/1.1 404"));
+}
+
+#[test]
 fn a_socket_for_something_unknown_is_refused_in_one_line() {
     let flake = Flake::new("");
     let mut service = Service::new(&flake, [Some(tcp().0.into()), None], "gopher");

@@ -241,6 +241,11 @@ impl Registry {
 
     /// A request that accepts everything, with further headers.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.request_at(&self.address, method, path, headers)
+    }
+
+    /// The same, of another of its addresses.
+    pub fn request_at(&self, address: &str, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
@@ -248,7 +253,7 @@ impl Registry {
             .build()
             .into();
         let mut request =
-            ureq::http::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+            ureq::http::Request::builder().method(method).uri(format!("http://{address}{path}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
