@@ -69,13 +69,22 @@ let
   isLoopback = address: hasPrefix "127." address || address == "::1" || address == "localhost";
   isLocal = address: isUnixSocket address || isLoopback address;
   stream =
-    address:
+    port: address:
     if isUnixSocket address then
       address
     else if hasInfix ":" address then
-      "[${address}]:${toString cfg.port}"
+      "[${address}]:${toString port}"
     else
-      "${address}:${toString cfg.port}";
+      "${address}:${toString port}";
+
+  # Traffic of a socket is judged by the unit that made it, not by the service that uses it: here is where the loopback
+  # interface is allowed, and nothing else.
+  onlyLocal =
+    addresses:
+    optionalAttrs (lib.all isLocal addresses) {
+      IPAddressAllow = "localhost";
+      IPAddressDeny = "any";
+    };
 
   # What neither unit needs.
   confined = {
@@ -130,6 +139,7 @@ in
         fixed = filter (name: cfg.settings ? ${name}) [
           "EVALUATOR_SOCKET"
           "LISTEN"
+          "METRICS_LISTEN"
           "NIX_STORE_DIR"
           "STATE_DIR"
         ];
@@ -139,6 +149,7 @@ in
         );
         inStore = path: path != null && hasPrefix builtins.storeDir (toString path);
         quoted = names: concatStringsSep ", " names;
+        metricsStream = stream cfg.metrics.port cfg.metrics.listenAddress;
       in
       [
         {
@@ -156,7 +167,7 @@ in
         }
         {
           assertion = fixed == [ ];
-          message = "${prefix}.settings: ${quoted fixed} cannot be changed, since the units depend on it; use listenAddresses and port to listen elsewhere";
+          message = "${prefix}.settings: ${quoted fixed} cannot be changed, since the units depend on it; use listenAddresses and port to listen elsewhere, and metrics.listenAddress and metrics.port";
         }
         {
           assertion = twice == [ ];
@@ -169,6 +180,10 @@ in
         {
           assertion = cfg.openFirewall -> any (address: !isLocal address) cfg.listenAddresses;
           message = "${prefix}.openFirewall has no effect, since nothing listens on an address that others reach; add for instance \"0.0.0.0\" and \"::\" to listenAddresses, or turn it off";
+        }
+        {
+          assertion = cfg.metrics.enable -> !(lib.elem metricsStream (map (stream cfg.port) cfg.listenAddresses));
+          message = "${prefix}.metrics: images are served on ${metricsStream} already; give metrics.port or metrics.listenAddress another value";
         }
         {
           assertion = cfg.evaluator.acceptFlakeConfig -> cfg.flake != null;
@@ -199,18 +214,26 @@ in
       description = "Sockets of forge-registry";
       documentation = [ "https://github.com/forge-registry/forge-registry" ];
       wantedBy = [ "sockets.target" ];
-      listenStreams = map stream cfg.listenAddresses;
+      listenStreams = map (stream cfg.port) cfg.listenAddresses;
       socketConfig = {
         FileDescriptorName = "http";
         FreeBind = true; # addresses may come later than sockets
         NoDelay = true;
       }
-      // optionalAttrs (lib.all isLocal cfg.listenAddresses) {
-        # Traffic of a socket is judged by the unit that made it, not by the service that uses it: here is where the
-        # loopback interface is allowed, and nothing else.
-        IPAddressAllow = "localhost";
-        IPAddressDeny = "any";
-      };
+      // onlyLocal cfg.listenAddresses;
+    };
+
+    systemd.sockets.forge-registry-metrics = mkIf cfg.metrics.enable {
+      description = "Socket for metrics of forge-registry";
+      documentation = [ "https://github.com/forge-registry/forge-registry" ];
+      wantedBy = [ "sockets.target" ];
+      listenStreams = [ (stream cfg.metrics.port cfg.metrics.listenAddress) ];
+      socketConfig = {
+        FileDescriptorName = "metrics";
+        FreeBind = true;
+        Service = "forge-registry.service";
+      }
+      // onlyLocal [ cfg.metrics.listenAddress ];
     };
 
     systemd.services.forge-registry = {
@@ -218,11 +241,16 @@ in
       documentation = [ "https://github.com/forge-registry/forge-registry" ];
       wantedBy = [ "multi-user.target" ];
       wants = [ "nix-daemon.socket" ];
-      requires = [ "forge-registry.socket" ] ++ optional evaluates "forge-evaluator.socket";
+      requires = [
+        "forge-registry.socket"
+      ]
+      ++ optional cfg.metrics.enable "forge-registry-metrics.socket"
+      ++ optional evaluates "forge-evaluator.socket";
       after = [
         "forge-registry.socket"
         "nix-daemon.socket"
       ]
+      ++ optional cfg.metrics.enable "forge-registry-metrics.socket"
       ++ optional evaluates "forge-evaluator.socket";
       # Else a switch to another configuration would stop the socket as well, and clients be refused.
       stopIfChanged = false;

@@ -132,6 +132,26 @@ in
       images = limit "CACHE_SIZE" types.ints.positive 200 "Images that are kept at most.";
     };
 
+    metrics = {
+      enable = mkEnableOption "metrics for Prometheus, on a socket of their own: /metrics, /healthz and /readyz";
+
+      listenAddress = mkOption {
+        type = types.str;
+        default = "127.0.0.1";
+        example = "/run/forge-registry-metrics.socket";
+        description = ''
+          The address to serve metrics on, IPv4 or IPv6, at {option}`services.forge-registry.metrics.port`; or the absolute
+          path of a Unix socket. Nobody is asked for a password there.
+        '';
+      };
+
+      port = mkOption {
+        type = types.port;
+        default = 9643;
+        description = "The TCP port to serve metrics on. No option opens it in the firewall.";
+      };
+    };
+
     cache = {
       blobs =
         limit "CACHE_MAX_BYTES" size "50GiB"

@@ -64,6 +64,7 @@ in
     "!LoadCredential"
     "!ACCEPT_FLAKE_CONFIG"
     "!LISTEN="
+    "!metrics"
   ])
   (case "images alone" { images."shop/web" = image; } [
     "!refused"
@@ -86,6 +87,40 @@ in
     "!IPAddressAllow"
     "ports: [5000]"
   ])
+  (case "metrics" {
+    inherit flake;
+    listenAddresses = [ "0.0.0.0" ];
+    metrics.enable = true;
+  } [
+    "!refused"
+    "forge-registry-metrics.socket\n"
+    "ListenStream=127.0.0.1:9643\n"
+    "FileDescriptorName=metrics\n"
+    "IPAddressAllow=localhost\n"
+    "Service=forge-registry.service\n"
+    "Requires=forge-registry.socket forge-registry-metrics.socket forge-evaluator.socket\n"
+    "ports: []"
+  ])
+  (case "metrics for others" {
+    inherit flake;
+    listenAddresses = [ "0.0.0.0" ];
+    metrics = {
+      enable = true;
+      listenAddress = "::";
+      port = 9000;
+    };
+  } [
+    "!refused"
+    "ListenStream=[::]:9000\n"
+    "!IPAddressAllow"
+  ])
+  (case "metrics where images are" {
+    inherit flake;
+    metrics = {
+      enable = true;
+      port = 6443;
+    };
+  } [ "metrics: images are served on 127.0.0.1:6443 already; give metrics.port" ])
   (case "options that are settings" {
     inherit flake;
     systems = [
