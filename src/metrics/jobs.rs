@@ -57,18 +57,17 @@ impl Jobs {
 
     pub(super) fn register(&self, registry: &mut Registry) {
         let Self { name, what, .. } = self;
-        registry.register(format!("{name}s_running"), format!("Running: {what}"), self.running.clone());
-        registry.register(format!("{name}s_limit"), "How many run at a time", self.max_running.clone());
-        registry.register(format!("{name}s_queued"), "How many wait for their turn", self.queued.clone());
-        registry.register(
-            format!("{name}s_queue_limit"),
-            "How many may wait before clients are sent away",
-            self.max_queued.clone(),
-        );
-        registry.register(format!("{name}s"), "How they ended", self.ended.clone());
+        let mut gauge = |suffix: &str, help: &str, gauge: &Gauge| {
+            registry.register(format!("{name}s_{suffix}"), format!("{help}: {what}"), gauge.clone());
+        };
+        gauge("running", "Run now", &self.running);
+        gauge("limit", "May run at a time", &self.max_running);
+        gauge("queued", "Wait for their turn", &self.queued);
+        gauge("queue_limit", "May wait before clients are sent away", &self.max_queued);
+        registry.register(format!("{name}s"), format!("Have ended, and how: {what}"), self.ended.clone());
         registry.register_with_unit(
             format!("{name}_duration"),
-            "How long those took that were begun, without the wait for their turn",
+            format!("Time from their turn to their end: {what}"),
             Unit::Seconds,
             self.seconds.clone(),
         );

@@ -55,12 +55,9 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             http: Http::default(),
-            evaluations: Jobs::new(
-                "evaluation",
-                "look-ups of what a name means, by the catalog or the evaluator",
-            ),
+            evaluations: Jobs::new("evaluation", "look-ups of what a name means"),
             builds: Jobs::new("build", "builds of images, or fetches of what was built elsewhere"),
-            readings: Jobs::new("reading", "images that are read, hashed and unpacked"),
+            readings: Jobs::new("reading", "readings of images, which are hashed and unpacked"),
             daemon: DaemonConnections::default(),
             encodings: Encodings::default(),
             retention: Retention::default(),
