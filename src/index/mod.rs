@@ -15,21 +15,18 @@
 mod handle;
 mod open;
 mod rows;
+mod size;
 
 pub use open::{Opened, open};
 pub use rows::{ImageId, ImageRow, Location, TagRow};
 
 use crate::{
     blob::Source,
-    metrics::IndexSize,
     nix::StorePath,
     oci::{Digest, RepositoryName, Tag},
 };
 use handle::Handle;
-use redb::{
-    ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
-    WriteTransaction,
-};
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
@@ -331,19 +328,6 @@ impl Index {
                 all.push((id, when));
             }
             Ok(all)
-        })
-    }
-
-    /// How much there is in it.
-    pub fn size(&self) -> Result<IndexSize> {
-        let bytes = self.db.file_size()?;
-        self.read(|transaction| {
-            Ok(IndexSize {
-                images: transaction.open_table(IMAGES)?.len()?,
-                tags: transaction.open_table(TAGS)?.len()?,
-                contents: transaction.open_table(CONTENTS)?.len()?,
-                bytes,
-            })
         })
     }
 
