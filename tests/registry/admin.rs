@@ -190,7 +190,7 @@ fn forget_takes_a_tag_or_a_name_and_leaves_what_others_lead_to() {
 #[test]
 fn a_pull_that_runs_while_its_image_is_forgotten_goes_on() {
     let flake = Flake::new("");
-    let registry = Registry::start(&flake, &[("TAG_TTL", "1h")]);
+    let registry = Registry::start(&flake, &[("TAG_TTL", "1h"), ("PULL_WAIT", "10m")]);
     let manifest = registry.manifest("packages/large-gzip", "latest");
     let layer = layers(&manifest).pop().unwrap();
     let config = manifest.json()["config"]["digest"].as_str().unwrap().to_owned();
