@@ -8,7 +8,7 @@ use super::{
 use forge_registry::{
     config::Config,
     oci::{NameError, Reference, ReferenceError, RepositoryName},
-    registry::{ManifestAnswer, Patience, Registry, RegistryError, StateError},
+    registry::{Caller, ManifestAnswer, Registry, RegistryError, StateError},
 };
 use std::{
     fs::DirBuilder,
@@ -86,7 +86,8 @@ async fn watch(
     reference: &Reference,
     terminal: &Terminal,
 ) -> Result<ManifestAnswer, RegistryError> {
-    let mut answer = pin!(registry.manifest(repository, reference, Patience::AsksOnce));
+    let caller = Caller::operator();
+    let mut answer = pin!(registry.manifest(repository, reference, &caller));
     let mut progress = Progress::new(terminal, format!("{repository}:{reference}"));
     let mut work = None;
     // The first look begins the work, so that none of it is missed.

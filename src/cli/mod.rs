@@ -1,5 +1,6 @@
 //! The program's commands.
 
+mod access;
 mod build;
 mod check;
 mod manager;

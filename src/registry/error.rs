@@ -67,6 +67,12 @@ pub enum RegistryError {
         /// Which, and the setting that limits it.
         message: String,
     },
+    /// It is not there, and the caller may not have it evaluated or built.
+    #[error("{message}")]
+    MayNotBuild {
+        /// What is not there.
+        message: String,
+    },
     /// The build goes on; the client should ask again.
     #[error("{message}")]
     InProgress {

@@ -94,6 +94,7 @@ impl Registry {
                 true => Task::Reading(Arc::default()),
                 false => Task::Building(progress.clone()),
             });
+            let _share = if there { None } else { Some(this.clients.build()?) };
             // What is there already need not queue behind builds.
             let place = match there {
                 true => this.stored.enter().await.map_err(|_full| this.overloaded_readings())?,

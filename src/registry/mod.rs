@@ -11,6 +11,7 @@
 //! again if they have gone (`blobs.rs`).
 
 mod blobs;
+mod caller;
 mod error;
 mod flight;
 mod gate;
@@ -23,6 +24,7 @@ mod retention;
 mod tags;
 mod work;
 
+pub use caller::{Caller, Patience};
 pub use error::RegistryError;
 pub use readiness::Readiness;
 pub use retention::Retention;
@@ -37,6 +39,7 @@ use crate::{
     oci::{Digest, Document, Reference, RepositoryName, Tag},
     resolve::{CatalogError, Resolver},
 };
+use caller::Clients;
 use flight::{Flight, Flights};
 use gate::Gate;
 use hot::Hot;
@@ -82,6 +85,10 @@ pub struct Settings {
     pub max_evaluations: NonZeroUsize,
     /// Evaluations that wait for their turn.
     pub max_queued_evaluations: usize,
+    /// Evaluations that one client may have running or waiting; zero is no limit.
+    pub max_client_evaluations: usize,
+    /// Builds that one client may have running or waiting; zero is no limit.
+    pub max_client_builds: usize,
     /// How long the parts that this registry depends on may take to say that they are ready.
     pub ready_timeout: Duration,
     /// Files that are kept mapped.
@@ -111,6 +118,7 @@ pub struct Registry {
     roots: GcRoots,
     index: Index,
     reader: Reader,
+    clients: Clients,
     evaluations: Gate,
     builds: Gate,
     /// Images that are in the store already, from before they are read until they are rooted.
@@ -120,7 +128,8 @@ pub struct Registry {
     updating: Flights<(RepositoryName, Tag), Result<Indexed>>,
     building: Flights<Vec<Buildable>, Result<Arc<Held>>>,
     indexing: Flights<ImageId, Result<Indexed>>,
-    restoring: Flights<(ImageId, Digest), Result<()>>,
+    /// With whether it may be built for that.
+    restoring: Flights<(ImageId, Digest, bool), Result<()>>,
     listing: Flights<(), Result<Arc<Vec<RepositoryName>>>>,
     checking: Flights<(), Readiness>,
     checked: Memory<(), Readiness>,
@@ -140,15 +149,6 @@ pub struct Registry {
     reloaded: AtomicU64,
     /// Held by whoever adds a root and a row, and alone by whoever removes both.
     changing: RwLock<()>,
-}
-
-/// What a client does when it is asked to come back later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
-    /// It comes back by itself, and may not wait for an answer for long.
-    ComesBack,
-    /// It gives up, but waits for an answer for as long as that takes.
-    AsksOnce,
 }
 
 /// What a request for a manifest leads to.
@@ -215,6 +215,7 @@ impl Registry {
             roots,
             index: opened.index,
             reader,
+            clients: Clients::new(settings.max_client_evaluations, settings.max_client_builds),
             evaluations: Gate::new(settings.max_evaluations.get(), settings.max_queued_evaluations),
             builds: Gate::new(settings.max_builds.get(), settings.max_queued_builds),
             stored: Gate::new(settings.max_builds.get(), settings.max_queued_readings),
@@ -249,15 +250,11 @@ impl Registry {
         self: &Arc<Self>,
         repository: &RepositoryName,
         reference: &Reference,
-        patience: Patience,
+        caller: &Caller,
     ) -> Result<ManifestAnswer> {
-        let wait = match patience {
-            Patience::ComesBack => self.settings.pull_wait,
-            Patience::AsksOnce => self.settings.pull_wait_once,
-        };
         match reference {
             Reference::Tag(tag) => {
-                let image = self.by_tag(repository, tag, wait).await?;
+                let image = self.by_tag(repository, tag, caller).await?;
                 self.touch(image.id);
                 Ok(ManifestAnswer { documents: image.documents.to_vec() })
             }
@@ -269,7 +266,7 @@ impl Registry {
                         let unknown = || RegistryError::ManifestUnknown {
                             message: format!("{repository} has no manifest {digest}"),
                         };
-                        self.by_tag(repository, &tags::latest(), wait).await.map_err(
+                        self.by_tag(repository, &tags::latest(), caller).await.map_err(
                             |error| match error {
                                 RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. } => {
                                     unknown()
@@ -305,17 +302,18 @@ impl Registry {
         self.updating.running(&(repository.clone(), tag)).map(|flight| flight.work)
     }
 
-    /// All repositories that the sources name, and those that have been served, sorted.
-    pub async fn catalog(self: &Arc<Self>) -> Result<Vec<RepositoryName>> {
+    /// All repositories that the sources name, and those that have been served, sorted; for a caller for whom nothing
+    /// is evaluated the latter alone.
+    pub async fn catalog(self: &Arc<Self>, caller: &Caller) -> Result<Vec<RepositoryName>> {
+        if !caller.may_build {
+            return Ok(self.index.repositories()?);
+        }
         let listed = match self.listed.get(&()) {
             Some(listed) => listed,
             None => {
                 let this = self.clone();
-                self.patient(
-                    self.listing.join((), || async move { this.list().await }),
-                    self.settings.pull_wait,
-                )
-                .await
+                let listing = caller.begin(|| self.listing.join((), || async move { this.list().await }));
+                self.patient(listing, self.settings.pull_wait).await
             }
         };
         let mut names = self.index.repositories()?;
@@ -331,6 +329,7 @@ impl Registry {
     }
 
     async fn list(&self) -> Result<Arc<Vec<RepositoryName>>> {
+        let _share = self.clients.evaluation()?;
         let _place = self.evaluations.enter().await.map_err(|_full| self.overloaded_evaluations())?;
         let listed = self.resolver.names().await.map(Arc::new).map_err(RegistryError::from);
         let duration = match &listed {
