@@ -92,7 +92,8 @@ fn whoever_has_not_logged_in_is_asked_to() {
 #[test]
 fn passwords_and_tokens_open_and_nothing_else_does() {
     let files = Files::new(&["alice"], "allow build alice *\nallow build ci *\n");
-    let registry = files.registry(&Flake::new(""), &[("AUTH_MAX_FAILURES", "1000")]);
+    let flake = Flake::new("");
+    let registry = files.registry(&flake, &[("AUTH_MAX_FAILURES", "1000")]);
     for right in
         [basic("alice"), password("token", TOKEN), format!("Bearer {TOKEN}"), format!("bearer {TOKEN}")]
     {
@@ -146,14 +147,14 @@ fn a_name_that_may_not_be_read_looks_like_one_that_does_not_exist() {
     );
     let flake = Flake::new("");
     let registry = files.registry(&flake, &[]);
-    // It has been built and served, and so has something that she may see with the same layers.
-    let manifest = get(&registry, "root", "/v2/packages/hello/manifests/latest");
+    // It has been built and served, and so has something that she may see.
+    let manifest = get(&registry, "root", "/v2/packages/greet/manifests/latest");
     assert_eq!(manifest.status, 200, "{}", manifest.text());
     assert_eq!(get(&registry, "alice", "/v2/packages/hello-plain/manifests/latest").status, 200);
     let (digest, json) = (manifest.header("docker-content-digest").to_owned(), manifest.json());
     let layer = json["layers"][0]["digest"].as_str().unwrap();
     let config = json["config"]["digest"].as_str().unwrap();
-    let (hidden, missing) = ("packages/hello", "packages/hullo");
+    let (hidden, missing) = ("packages/greet", "packages/gruet");
     assert_eq!(hidden.len(), missing.len());
     let evaluations = registry.logged("resolved");
     for rest in [
@@ -184,7 +185,7 @@ fn a_name_that_may_not_be_read_looks_like_one_that_does_not_exist() {
     let names =
         |user| get(&registry, user, "/v2/_catalog").json()["repositories"].as_array().unwrap().clone();
     let all = names("root");
-    assert!(all.contains(&"packages/hello".into()), "{all:?}");
+    assert!(all.contains(&"packages/greet".into()), "{all:?}");
     let hers = names("alice");
     assert!(hers.contains(&"packages/hello-plain".into()), "{hers:?}");
     assert!(hers.iter().all(|name| name.as_str().unwrap().starts_with("packages/hello-")), "{hers:?}");
@@ -262,7 +263,6 @@ fn what_was_collected_is_not_built_for_whoever_may_only_read() {
     assert_eq!(manifest.status, 200, "{}", manifest.text());
     let layer = manifest.json()["layers"][0]["digest"].as_str().unwrap().to_owned();
     let path = format!("/v2/image/blobs/{layer}");
-    assert_eq!(get(&registry, "alice", &path).status, 200);
     fs::remove_dir_all(Path::new(&registry.state).join("gcroots")).unwrap();
     fs::create_dir(Path::new(&registry.state).join("gcroots")).unwrap();
     bed.collect_garbage();
@@ -272,14 +272,15 @@ fn what_was_collected_is_not_built_for_whoever_may_only_read() {
     assert_eq!(registry.logged("building"), builds);
     // It is no failure that others are told.
     assert_eq!(get(&registry, "root", &path).status, 200);
-    assert_eq!(registry.logged("building"), builds + 1);
+    assert!(registry.logged("building") > builds);
     assert_eq!(get(&registry, "alice", &path).status, 200);
 }
 
 #[test]
 fn anonymous_reads_what_is_open_and_is_asked_for_credentials_beyond() {
     let files = Files::new(&["root"], "allow read anonymous hello\nallow build root *\n");
-    let registry = files.registry(&Flake::new(""), &[]);
+    let flake = Flake::new("");
+    let registry = files.registry(&flake, &[]);
     registry.get(LATEST).is_error(401, "UNAUTHORIZED");
     assert_eq!(registry.logged("resolved"), 0);
     assert_eq!(get(&registry, "root", LATEST).status, 200);
@@ -297,7 +298,7 @@ fn anonymous_reads_what_is_open_and_is_asked_for_credentials_beyond() {
     let dir = tempfile::tempdir().unwrap();
     let rules = dir.path().join("rules");
     fs::write(&rules, "allow build anonymous hello\n").unwrap();
-    let registry = Registry::start(&Flake::new(""), &[("AUTH_RULES", rules.to_str().unwrap())]);
+    let registry = Registry::start(&flake, &[("AUTH_RULES", rules.to_str().unwrap())]);
     assert_eq!(registry.get("/v2/").status, 200);
     assert_eq!(registry.get(LATEST).status, 200);
     registry.get("/v2/hello-plain/manifests/latest").is_error(401, "UNAUTHORIZED");
@@ -393,10 +394,12 @@ fn a_client_has_no_more_work_and_connections_than_the_settings_say() {
     assert!(pull("alice", "a").contains("still being evaluated"));
     assert!(pull("bob", "b").contains("still being evaluated"));
 
-    let flake = Flake::of_scripts(&["a", "b"].map(|name| (name, "sleep 100000; cp $hello $out")));
+    let flake = Flake::of_scripts(
+        &["a", "b"].map(|name| (name, "echo it has begun >&2; sleep 100000; cp $hello $out")),
+    );
     let registry = Registry::start(&flake, &[("MAX_CLIENT_BUILDS", "1"), ("PULL_WAIT", "1")]);
     let first = registry.manifest("a", "latest").is_error(429, "TOOMANYREQUESTS");
-    eventually("the first is being built", || registry.logged("building") == 1);
+    eventually("the first is being built", || registry.logged("it has begun") == 1);
     let second = registry.manifest("b", "latest").is_error(429, "TOOMANYREQUESTS");
     assert!(second.contains("1 builds running or waiting (MAX_CLIENT_BUILDS)"), "{first} {second}");
 
