@@ -6,18 +6,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+type Taken<K> = Arc<Mutex<HashMap<K, usize>>>;
+
 /// Counts by client; only clients that have something take memory.
 #[derive(Debug)]
 pub struct Shares<K: Hash + Eq> {
     max: Option<usize>,
-    taken: Arc<Mutex<HashMap<K, usize>>>,
+    taken: Taken<K>,
 }
 
 /// One of those that a client may have, until it is dropped.
 #[derive(Debug)]
 pub struct Share<K: Hash + Eq> {
     /// Nothing where nothing is counted.
-    of: Option<(Arc<Mutex<HashMap<K, usize>>>, K)>,
+    of: Option<(Taken<K>, K)>,
 }
 
 impl<K: Hash + Eq + Clone> Shares<K> {
