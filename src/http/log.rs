@@ -131,7 +131,7 @@ impl Drop for RequestLog {
             ($level:ident) => {
                 tracing::$level!(
                     request = %self.id,
-                    client = self.client.map_or_else(|| self.peer.to_string(), |client| client.to_string()),
+                    client = %self.client.map_or_else(|| self.peer.to_string(), |client| client.to_string()),
                     proxy = self.client.map(|_| tracing::field::display(&self.peer)),
                     user = self.user,
                     method = self.method.as_ref().map(tracing::field::display),
