@@ -40,6 +40,15 @@ let
     MAX_EVALUATIONS = cfg.limits.evaluations;
     MAX_QUEUED_EVALUATIONS = cfg.limits.queuedEvaluations;
     MAX_CONNECTIONS = cfg.limits.connections;
+    MAX_CLIENT_BUILDS = cfg.limits.clientBuilds;
+    MAX_CLIENT_EVALUATIONS = cfg.limits.clientEvaluations;
+    MAX_CLIENT_CONNECTIONS = cfg.limits.clientConnections;
+    # The copies that systemd makes.
+    AUTH_HTPASSWD = if cfg.auth.htpasswdFile == null then null else "%d/htpasswd";
+    AUTH_TOKENS = if cfg.auth.tokensFile == null then null else "%d/tokens";
+    AUTH_RULES = if cfg.auth.rules == null then null else rules;
+    AUTH_REALM = cfg.auth.realm;
+    TRUSTED_PROXIES = if cfg.trustedProxies == [ ] then null else concatStringsSep "," cfg.trustedProxies;
     MAX_IMAGE_BYTES = cfg.limits.imageSize;
     RETENTION_DAYS = cfg.retention.days;
     CACHE_SIZE = cfg.retention.images;
@@ -63,6 +72,10 @@ let
         output = image.outputName or "out";
       }) cfg.images
     )
+  );
+
+  rules = pkgs.writeText "forge-registry-rules" (
+    concatStringsSep "" (map (r: "${r.action} ${r.right} ${r.user} ${r.name}\n") cfg.auth.rules)
   );
 
   isUnixSocket = hasPrefix "/";
@@ -195,6 +208,14 @@ in
           message = "${prefix}.environmentFile is in the Nix store, where everybody can read it; give the path of a file elsewhere, as a string";
         }
         {
+          assertion = !inStore cfg.auth.htpasswdFile && !inStore cfg.auth.tokensFile;
+          message = "${prefix}.auth: htpasswdFile or tokensFile is in the Nix store, where everybody can read it; give the path of a file elsewhere, as a string";
+        }
+        {
+          assertion = cfg.auth.realm != null -> cfg.auth.htpasswdFile != null || cfg.auth.tokensFile != null;
+          message = "${prefix}.auth.realm has no effect, since there is nothing to log in with; set auth.htpasswdFile or auth.tokensFile, or remove it";
+        }
+        {
           assertion = !inStore cfg.evaluator.accessTokensFile;
           message = "${prefix}.evaluator.accessTokensFile is in the Nix store, where everybody can read it; give the path of a file elsewhere, as a string";
         }
@@ -271,6 +292,9 @@ in
         TimeoutStopSec = 60; # for saying how long it really takes
         LimitNOFILE = 65536; # connections, above all
         EnvironmentFile = optional (cfg.environmentFile != null) cfg.environmentFile;
+        LoadCredential =
+          optional (cfg.auth.htpasswdFile != null) "htpasswd:${toString cfg.auth.htpasswdFile}"
+          ++ optional (cfg.auth.tokensFile != null) "tokens:${toString cfg.auth.tokensFile}";
         SupplementaryGroups = optional evaluates "forge-evaluator";
         # Passed on as STATE_DIRECTORY.
         StateDirectory = "forge-registry";

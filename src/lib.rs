@@ -4,6 +4,7 @@
 //! Data flows one way: [`http`] → [`registry`] → [`resolve`], [`nix`], [`image`] → [`blob`] → [`http`].
 //! `docs/architecture.md` has the whole picture.
 
+pub mod access;
 pub mod admin;
 pub mod blob;
 pub mod closure;

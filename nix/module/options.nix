@@ -113,6 +113,98 @@ in
       '';
     };
 
+    auth = {
+      htpasswdFile = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        example = "/run/secrets/forge-registry-htpasswd";
+        description = ''
+          A file of users and their passwords, as `htpasswd -nB USER` prints them. With this file, that of tokens, or
+          rules, access is controlled. systemd reads it when the service starts, and the registry gets a copy: after a
+          change `systemctl restart forge-registry` is needed, which refuses no connection; `systemctl reload` reads the
+          same copy again.
+        '';
+      };
+
+      tokensFile = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        example = "/run/secrets/forge-registry-tokens";
+        description = ''
+          A file of tokens: `NAME:HASH` a line, where the hash is what `printf %s TOKEN | sha256sum` prints. It is read as
+          {option}`services.forge-registry.auth.htpasswdFile` is.
+        '';
+      };
+
+      rules = mkOption {
+        type = types.nullOr (
+          types.listOf (
+            types.submodule {
+              options = {
+                action = mkOption {
+                  type = types.enum [
+                    "allow"
+                    "deny"
+                  ];
+                  description = "Whether it is allowed.";
+                };
+                right = mkOption {
+                  type = types.enum [
+                    "read"
+                    "build"
+                  ];
+                  description = "What is.";
+                };
+                user = mkOption {
+                  type = types.strMatching "[^[:space:]#]+";
+                  description = "Whom.";
+                };
+                name = mkOption {
+                  type = types.strMatching "[a-zA-Z0-9._/*-]+";
+                  description = "With which names.";
+                };
+              };
+            }
+          )
+        );
+        default = null;
+        example = [
+          {
+            action = "allow";
+            right = "read";
+            user = "anonymous";
+            name = "public/*";
+          }
+          {
+            action = "allow";
+            right = "build";
+            user = "ci";
+            name = "*";
+          }
+        ];
+        description = ''
+          Who may do what. Of each rule, `action` is `allow` or `deny`, `right` is `read` or `build` (which takes in
+          `read`), `user` a name, `anonymous`, `authenticated`, or a pattern, and `name` a pattern of images; in patterns
+          `*` stands for anything. The first rule that fits decides, and without one the answer is no. Without a list,
+          whoever logs in may do everything.
+        '';
+      };
+
+      realm = limit "AUTH_REALM" types.str "images of example.org" "What clients are told that they log in to.";
+    };
+
+    trustedProxies = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [
+        "127.0.0.1"
+        "unix"
+      ];
+      description = ''
+        Addresses and networks, and `unix` for Unix sockets, whose `X-Forwarded-For` says where a request comes from.
+      '';
+    };
+
     limits = {
       builds = limit "MAX_BUILDS" types.ints.positive 8 "Images that are built at a time.";
       queuedBuilds = limit "MAX_QUEUED_BUILDS" types.ints.unsigned 16 "Builds that wait for their turn.";
@@ -122,6 +214,13 @@ in
         limit "MAX_QUEUED_EVALUATIONS" types.ints.unsigned 64
           "Evaluations that wait for their turn.";
       connections = limit "MAX_CONNECTIONS" types.ints.positive 4096 "Connections of clients at a time.";
+      clientBuilds =
+        limit "MAX_CLIENT_BUILDS" types.ints.unsigned 8
+          "Builds that one user, or one address without a user, may have running or waiting.";
+      clientEvaluations = limit "MAX_CLIENT_EVALUATIONS" types.ints.unsigned 16 "The same of evaluations.";
+      clientConnections =
+        limit "MAX_CLIENT_CONNECTIONS" types.ints.unsigned 64
+          "Connections of one address at a time.";
       imageSize = limit "MAX_IMAGE_BYTES" size "8GiB" "Size of an image's archive once decompressed.";
     };
 

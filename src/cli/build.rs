@@ -12,7 +12,7 @@ use forge_registry::{
     config::Config,
     metrics::Metrics,
     oci::{Reference, RepositoryName},
-    registry::{ManifestAnswer, Patience, Registry, RegistryError, StateError},
+    registry::{Caller, ManifestAnswer, Registry, RegistryError, StateError},
     resolve::LATEST,
 };
 use std::{path::Path, pin::pin, process::ExitCode, sync::Arc, time::Duration};
@@ -75,7 +75,8 @@ async fn watch(
     reference: &Reference,
     terminal: &Terminal,
 ) -> Result<ManifestAnswer, RegistryError> {
-    let mut answer = pin!(registry.manifest(repository, reference, Patience::AsksOnce));
+    let caller = Caller::operator();
+    let mut answer = pin!(registry.manifest(repository, reference, &caller));
     let mut progress = Progress::new(terminal, format!("{repository}:{reference}"));
     let mut work = None;
     // The first look begins the work, so that none of it is missed.

@@ -1,10 +1,11 @@
 //! `forge-registry check`: what was found, and what to do about what was not.
 
 use super::{
-    Terminal, daemon, flake, package_set, store,
+    Terminal, access, daemon, flake, package_set, store,
     terminal::{print, unread},
 };
 use forge_registry::{
+    access::Access,
     config::Config,
     registry::state_format,
     resolve::{Catalog, Listing},
@@ -97,7 +98,20 @@ async fn try_check(config: Config) -> io::Result<usize> {
         },
     }?;
 
+    match config.access.clone().map(Access::open) {
+        None => {
+            print("  -   AUTH_HTPASSWD, AUTH_TOKENS, AUTH_RULES: not set, so everybody may do everything")
+        }
+        Some(Ok(access)) => report.good("AUTH", &access.counts().to_string()),
+        Some(Err(error)) => {
+            report.bad(error.setting, &error.place(), "correct the file, or let the service's user read it")
+        }
+    }?;
+
     for address in &config.listen {
+        if access::is_plain(&config, address) {
+            print(format_args!("  !   LISTEN: {}", access::plain(address)))?;
+        }
         match tokio::net::TcpListener::bind(address).await {
             Ok(_) => report.good("LISTEN", &format!("{address} is free")),
             Err(error) if error.kind() == ErrorKind::AddrInUse => {

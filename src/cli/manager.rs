@@ -1,6 +1,7 @@
 //! The service manager: what it is told (`sd_notify(3)`), and what its signals mean.
 
-use forge_registry::registry::Registry;
+use super::access;
+use forge_registry::{access::Access, registry::Registry};
 use sd_notify::NotifyState as State;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -30,7 +31,12 @@ impl Signals {
 }
 
 /// To be awaited by the server once it serves: says so, reloads on SIGHUP, and returns on SIGTERM or SIGINT.
-pub async fn until_stopped(mut signals: Signals, registry: Arc<Registry>, grace: Duration) {
+pub async fn until_stopped(
+    mut signals: Signals,
+    registry: Arc<Registry>,
+    access: Option<Arc<Access>>,
+    grace: Duration,
+) {
     tell(&[State::Ready]);
     if let Some(period) = sd_notify::watchdog_enabled() {
         tokio::spawn(feed_watchdog(period));
@@ -39,7 +45,7 @@ pub async fn until_stopped(mut signals: Signals, registry: Arc<Registry>, grace:
         tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
-            _ = signals.hang_up.recv() => reload(&registry).await,
+            _ = signals.hang_up.recv() => reload(&registry, access.as_ref()).await,
         }
     }
     tracing::info!("stopping: running responses are finished, builds are nix-daemon's");
@@ -48,12 +54,12 @@ pub async fn until_stopped(mut signals: Signals, registry: Arc<Registry>, grace:
 }
 
 /// Reads again what was read from files at the start. Whatever cannot be used leaves in force what there was.
-async fn reload(registry: &Arc<Registry>) {
+async fn reload(registry: &Arc<Registry>, access: Option<&Arc<Access>>) {
     match State::monotonic_usec_now() {
         Ok(now) => tell(&[State::Reloading, now]),
         Err(error) => tracing::warn!("the time of the reload is not known: {error}"),
     }
-    let status = match registry.reload_catalog().await {
+    let mut status = match registry.reload_catalog().await {
         Ok(None) => "reloaded".to_owned(),
         Ok(Some(entries)) => format!("reloaded: {entries} images in the catalog"),
         Err(error) => {
@@ -61,6 +67,19 @@ async fn reload(registry: &Arc<Registry>) {
             format!("not reloaded: CATALOG: {error}")
         }
     };
+    if let Some(access) = access {
+        status += "; ";
+        status += &match access::reload(access).await {
+            Ok(found) => {
+                tracing::info!("access is controlled anew: {found}");
+                found
+            }
+            Err(error) => {
+                tracing::error!("not reloaded, access is controlled as before: {error}");
+                format!("access not reloaded: {error}")
+            }
+        };
+    }
     tell(&[State::Ready, State::Status(&status)]);
 }
 

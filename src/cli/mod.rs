@@ -1,5 +1,6 @@
 //! The program's commands.
 
+mod access;
 mod admin;
 mod arguments;
 mod build;

@@ -1,7 +1,7 @@
 //! `forge-registry serve`.
 
 use super::{
-    foundations,
+    access, foundations,
     manager::{Signals, until_stopped},
     open_files,
     sockets::{InheritedSockets, listeners, metrics_listeners},
@@ -10,7 +10,7 @@ use forge_registry::{
     admin,
     config::Config,
     encode::Encoders,
-    http::{self, Listener, ServerLimits, Service},
+    http::{self, Guard, Listener, ServerLimits, Service},
     metrics::Metrics,
     registry::{Registry, StateError},
 };
@@ -53,6 +53,7 @@ async fn try_serve(
     inherited: InheritedSockets,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let signals = Signals::catch()?;
+    let access = access::open(&config)?;
     let (daemon, resolver) = foundations(&config)?;
     let metrics = Metrics::default();
     let daemon = daemon.with_metrics(metrics.daemon.clone());
@@ -60,13 +61,16 @@ async fn try_serve(
         Registry::open(&config.state_dir, config.registry.clone(), daemon, resolver, metrics.clone())?;
     let metrics_listeners = metrics_listeners(&config, inherited.metrics).await?;
     let listeners = listeners(&config, inherited.http).await?;
+    access::warn_of_plain(&config, &listeners);
     config.server.max_connections = open_files::connections(config.server.max_connections);
     let admin = admin_socket(&config)?.map(|server| tokio::spawn(server.run(registry.clone())));
     let maintenance = tokio::spawn(registry.clone().maintain());
-    let stopped = until_stopped(signals, registry.clone(), config.shutdown_grace);
+    let stopped = until_stopped(signals, registry.clone(), access.clone(), config.shutdown_grace);
     let encoders = Encoders::new(config.max_encodings, config.encoding_min_rate);
     let encoders = encoders.with_metrics(metrics.encodings.clone());
-    let service = Service::new(registry.clone(), config.route, encoders).with_metrics(metrics);
+    let service = Service::new(registry.clone(), config.route, encoders)
+        .guarded(Guard::new(access, config.trusted_proxies))
+        .with_metrics(metrics);
     let for_operators = serve_operators(metrics_listeners, service.for_operators(), &config.server);
     let cut = tokio::select! {
         cut = http::serve(listeners, service, config.server.clone(), stopped, config.shutdown_grace) => cut,

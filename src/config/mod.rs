@@ -1,9 +1,11 @@
 //! Settings: from environment variables to checked values.
 
+mod access;
 mod parse;
 mod variables;
 
 use crate::{
+    access::{AccessSettings, Proxies},
     closure::{Popularity, Strategy},
     http::{RouteLimits, ServerLimits},
     image,
@@ -62,6 +64,10 @@ pub struct Config {
     pub registry: RegistrySettings,
     /// What a request may ask for.
     pub route: RouteLimits,
+    /// `AUTH_HTPASSWD`, `AUTH_TOKENS`, `AUTH_RULES` and what goes with them, if there is access control.
+    pub access: Option<AccessSettings>,
+    /// `TRUSTED_PROXIES`
+    pub trusted_proxies: Proxies,
     /// What a client may take of the server.
     pub server: ServerLimits,
     /// `MAX_ENCODINGS`
@@ -167,6 +173,7 @@ impl Config {
     }
 
     fn checked(raw: Raw, listen_is_set: bool) -> Result<Self, ConfigError> {
+        let access = access::access(&raw)?;
         let flake = raw.flake.map(|flake| parse("FLAKE", Some(flake), flake_reference)).transpose()?;
         let catalog = raw.catalog.map(|file| parse("CATALOG", Some(file), absolute)).transpose()?;
         let package_set =
@@ -210,6 +217,8 @@ impl Config {
             max_queued_readings: parse("MAX_QUEUED_READINGS", raw.max_queued_readings, count)?,
             max_evaluations: parse("MAX_EVALUATIONS", raw.max_evaluations, nonzero)?,
             max_queued_evaluations: parse("MAX_QUEUED_EVALUATIONS", raw.max_queued_evaluations, count)?,
+            max_client_evaluations: parse("MAX_CLIENT_EVALUATIONS", raw.max_client_evaluations, count)?,
+            max_client_builds: parse("MAX_CLIENT_BUILDS", raw.max_client_builds, count)?,
             ready_timeout: parse("READY_TIMEOUT", raw.ready_timeout, positive)?,
             max_mapped_files: parse("MAX_MAPPED_FILES", raw.max_mapped_files, nonzero)?,
             retention,
@@ -250,6 +259,8 @@ impl Config {
             evaluation_timeout: parse("EVALUATION_TIMEOUT", raw.evaluation_timeout, positive)?,
             implicit_images: parse("IMPLICIT_IMAGES", raw.implicit_images, switch)?,
             nix_max_jobs,
+            access,
+            trusted_proxies: parse("TRUSTED_PROXIES", raw.trusted_proxies, access::proxies)?,
             registry,
             route: RouteLimits {
                 max_name_length: parse(
@@ -262,6 +273,7 @@ impl Config {
             },
             server: ServerLimits {
                 max_connections: parse("MAX_CONNECTIONS", raw.max_connections, nonzero)?.get() as u32,
+                max_client_connections: parse("MAX_CLIENT_CONNECTIONS", raw.max_client_connections, count)?,
                 header_timeout: parse("HEADER_TIMEOUT", raw.header_timeout, positive)?,
                 idle_timeout: parse("IDLE_TIMEOUT", raw.idle_timeout, positive)?,
                 write_timeout: parse("WRITE_TIMEOUT", raw.write_timeout, positive)?,

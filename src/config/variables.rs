@@ -86,7 +86,7 @@ settings! {
     unknown_ttl "UNKNOWN_TTL" = "10s",
         "How long it is remembered that a name or tag does not exist.";
     max_remembered "MAX_REMEMBERED" = "10000",
-        "How many failures and how many answers of the evaluator are remembered at a time.";
+        "How many failures, answers of the evaluator, addresses with wrong passwords and right passwords are remembered at a time.";
 
     nix_build_timeout "NIX_BUILD_TIMEOUT" = "600s",
         "How long one derivation may build; nix-daemon enforces it.";
@@ -147,6 +147,31 @@ settings! {
         "Bytes of a tag, at most 128.";
     max_page "MAX_PAGE" = "1000",
         "Entries of one page of a list of tags or images.";
+
+    auth_htpasswd "AUTH_HTPASSWD" = "",
+        "A file of users and their passwords as `htpasswd -nB USER` prints them; with it, AUTH_TOKENS or AUTH_RULES, access is controlled.";
+    auth_tokens "AUTH_TOKENS" = "",
+        "A file of tokens: NAME:HASH a line, the hash as `printf %s TOKEN | sha256sum` prints it.";
+    auth_rules "AUTH_RULES" = "",
+        "A file of rules: allow or deny, read or build, a user and a name a line; without it, whoever logs in may do everything.";
+    auth_realm "AUTH_REALM" = "forge-registry",
+        "What clients are told that they log in to.";
+    auth_max_failures "AUTH_MAX_FAILURES" = "10",
+        "Wrong passwords and tokens of one address, after which none is looked at any more (429).";
+    auth_failure_window "AUTH_FAILURE_WINDOW" = "5m",
+        "How long after the first of them they are forgotten.";
+    auth_max_checks "AUTH_MAX_CHECKS" = "",
+        "Passwords that are checked at a time; the number of processors if not set.";
+    auth_max_queued_checks "AUTH_MAX_QUEUED_CHECKS" = "256",
+        "Passwords that wait to be checked; beyond that the answer is 429.";
+    trusted_proxies "TRUSTED_PROXIES" = "",
+        "Addresses and networks, and unix for Unix sockets, separated by commas, whose X-Forwarded-For says where a request comes from.";
+    max_client_builds "MAX_CLIENT_BUILDS" = "32",
+        "Builds that one user, or one address without a user, may have running or waiting; beyond that the answer is 429; 0 is no limit.";
+    max_client_evaluations "MAX_CLIENT_EVALUATIONS" = "128",
+        "The same of evaluations.";
+    max_client_connections "MAX_CLIENT_CONNECTIONS" = "512",
+        "Connections of one address at a time, not counting those of TRUSTED_PROXIES and Unix sockets; further ones are answered 429 or closed; 0 is no limit.";
 
     max_connections "MAX_CONNECTIONS" = "1024",
         "Connections at a time; further ones wait until one ends.";

@@ -4,7 +4,7 @@ use crate::{
     blob::Blob,
     metrics::Measured,
     oci::{Digest, Reference, RepositoryName, Tag},
-    registry::{ManifestAnswer, Patience, Readiness, Registry, RegistryError},
+    registry::{Caller, ManifestAnswer, Readiness, Registry, RegistryError},
 };
 use std::{future::Future, sync::Arc};
 
@@ -16,7 +16,7 @@ pub trait Api: Send + Sync + 'static {
         self: &Arc<Self>,
         repository: &RepositoryName,
         reference: &Reference,
-        patience: Patience,
+        caller: &Caller,
     ) -> impl Future<Output = Result<ManifestAnswer, RegistryError>> + Send;
 
     /// A blob of an image of this repository.
@@ -24,16 +24,21 @@ pub trait Api: Send + Sync + 'static {
         self: &Arc<Self>,
         repository: &RepositoryName,
         digest: &Digest,
+        caller: &Caller,
     ) -> impl Future<Output = Result<Blob, RegistryError>> + Send;
 
     /// All tags of a repository, sorted.
     fn tags(
         self: &Arc<Self>,
         repository: &RepositoryName,
+        caller: &Caller,
     ) -> impl Future<Output = Result<Vec<Tag>, RegistryError>> + Send;
 
     /// All repositories, sorted.
-    fn catalog(self: &Arc<Self>) -> impl Future<Output = Result<Vec<RepositoryName>, RegistryError>> + Send;
+    fn catalog(
+        self: &Arc<Self>,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<Vec<RepositoryName>, RegistryError>> + Send;
 
     /// Whether the parts that the registry depends on answer.
     fn readiness(self: &Arc<Self>) -> impl Future<Output = Readiness> + Send;
@@ -48,25 +53,30 @@ impl Api for Registry {
         self: &Arc<Self>,
         repository: &RepositoryName,
         reference: &Reference,
-        patience: Patience,
+        caller: &Caller,
     ) -> Result<ManifestAnswer, RegistryError> {
-        self.manifest(repository, reference, patience).await
+        self.manifest(repository, reference, caller).await
     }
 
     async fn blob(
         self: &Arc<Self>,
         repository: &RepositoryName,
         digest: &Digest,
+        caller: &Caller,
     ) -> Result<Blob, RegistryError> {
-        self.blob(repository, digest).await
+        self.blob(repository, digest, caller).await
     }
 
-    async fn tags(self: &Arc<Self>, repository: &RepositoryName) -> Result<Vec<Tag>, RegistryError> {
-        self.tags(repository).await
+    async fn tags(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        caller: &Caller,
+    ) -> Result<Vec<Tag>, RegistryError> {
+        self.tags(repository, caller).await
     }
 
-    async fn catalog(self: &Arc<Self>) -> Result<Vec<RepositoryName>, RegistryError> {
-        self.catalog().await
+    async fn catalog(self: &Arc<Self>, caller: &Caller) -> Result<Vec<RepositoryName>, RegistryError> {
+        self.catalog(caller).await
     }
 
     async fn readiness(self: &Arc<Self>) -> Readiness {

@@ -2,6 +2,7 @@
 
 use super::{
     api::Api,
+    crowd::{Crowd, Place},
     error::Failure,
     io::{Activity, Due, Flight, Watched},
     limits::ServerLimits,
@@ -11,7 +12,7 @@ use super::{
     service::Service,
 };
 use bytes::Bytes;
-use http::{Request, Version};
+use http::{HeaderValue, Request, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -56,6 +57,8 @@ pub struct Shared<A> {
     pub limits: ServerLimits,
     /// Each permit asks one idle connection to make room.
     pub make_room: Notify,
+    /// Who has how many connections.
+    pub crowd: Crowd,
     builder: auto::Builder<TokioExecutor>,
 }
 
@@ -81,18 +84,20 @@ impl<A: Api> Shared<A> {
             )
             .keep_alive_interval(limits.ping_interval)
             .keep_alive_timeout(limits.ping_timeout);
-        Self { service, limits, make_room: Notify::new(), builder }
+        let crowd = Crowd::new(limits.max_client_connections);
+        Self { service, limits, make_room: Notify::new(), crowd, builder }
     }
 
     /// Serves a connection until either side closes it, a limit is hit, or the server says so. `io` may as well be a
     /// TLS stream or a Unix socket.
-    pub async fn run<I>(&self, io: I, peer: Peer, mut phase: watch::Receiver<Phase>)
+    /// What its place among those of the same client does not allow is refused.
+    pub async fn run<I>(&self, io: I, peer: Peer, place: Place, mut phase: watch::Receiver<Phase>)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Arc::new(Activity::new());
         let io = Arc::new(Mutex::new(io));
-        let Err(error) = self.serve(io.clone(), &activity, &peer, &mut phase).await else { return };
+        let Err(error) = self.serve(io.clone(), &activity, &peer, &place, &mut phase).await else { return };
         let reason = Chain(&*error);
         let (Some(status), Some(io)) = (activity.refused(), Arc::into_inner(io)) else {
             tracing::debug!(client = %peer, error = %reason, "connection ended");
@@ -112,6 +117,7 @@ impl<A: Api> Shared<A> {
         io: Arc<Mutex<I>>,
         activity: &Arc<Activity>,
         peer: &Peer,
+        place: &Place,
         phase: &mut watch::Receiver<Phase>,
     ) -> Result<(), Box<dyn Error + Send + Sync>>
     where
@@ -122,9 +128,13 @@ impl<A: Api> Shared<A> {
             let http2 = request.version() == Version::HTTP_2;
             let mut flight = Flight::begin(activity.clone(), http2);
             let (service, peer) = (self.service.clone(), peer.clone());
-            let refusal = Failure::oversized(&request, &self.limits);
+            let refusal = place.refusal().or_else(|| Failure::oversized(&request, &self.limits));
+            let closes = place.is_beyond() && !http2;
             async move {
-                let response = service.call(request, peer, refusal).await;
+                let mut response = service.call(request, peer, refusal).await;
+                if closes {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 flight.answered();
                 Ok::<_, Infallible>(response.map(|body| Tracked { body, flight }))
             }

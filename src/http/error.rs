@@ -196,6 +196,7 @@ impl From<RegistryError> for Failure {
                     Self::new(StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::ManifestUnknown, message);
                 Self { log: log_tail, ..failure }
             }
+            E::MayNotBuild { .. } => Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message),
             // Unlike a failure, this may well go better the next time: a client's retry is welcome.
             E::TimedOut { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unknown, message),
             E::InProgress { retry_after, .. } | E::Overloaded { retry_after, .. } => {

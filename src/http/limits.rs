@@ -8,6 +8,8 @@ pub struct ServerLimits {
     /// Connections served at a time (`MAX_CONNECTIONS`). Further ones wait in the listen queue; idle ones are closed
     /// to make room for them.
     pub max_connections: u32,
+    /// Connections of one address at a time (`MAX_CLIENT_CONNECTIONS`); zero is no limit.
+    pub max_client_connections: usize,
     /// From the beginning of a connection to its first request, and from the first byte of a later request to the
     /// end of its headers (`HEADER_TIMEOUT`).
     pub header_timeout: Duration,
@@ -33,6 +35,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             max_connections: 1024,
+            max_client_connections: 0,
             header_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(120),
             write_timeout: Duration::from_secs(120),

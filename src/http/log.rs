@@ -3,7 +3,10 @@
 //! Neither headers nor the query are ever logged, so that no password or token can be.
 
 use super::{body::Body, peer::Peer, request_id::RequestId, route::Route};
-use crate::metrics;
+use crate::{
+    access::{Identity, Source},
+    metrics,
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
@@ -19,6 +22,9 @@ use std::{
 pub struct RequestLog {
     id: RequestId,
     peer: Peer,
+    /// Where the request comes from, if a proxy that is trusted says so.
+    client: Option<Source>,
+    user: Option<String>,
     method: Option<Method>,
     path: Option<String>,
     version: Option<Version>,
@@ -55,6 +61,8 @@ impl RequestLog {
         Self {
             id,
             peer,
+            client: None,
+            user: None,
             method: None,
             path: None,
             version: None,
@@ -90,6 +98,18 @@ impl RequestLog {
         };
         self.name = name.map(ToString::to_string);
         self.reference = reference;
+    }
+
+    /// Notes whom a proxy asks for.
+    pub fn client(&mut self, source: Source) {
+        self.client = Some(source).filter(|source| *source != self.peer.source());
+    }
+
+    /// Notes who has logged in.
+    pub fn user(&mut self, identity: &Identity) {
+        if let Identity::User(name) = identity {
+            self.user = Some(name.to_string());
+        }
     }
 
     /// Notes why there is no answer, where nothing else in the line tells.
@@ -141,7 +161,9 @@ impl Drop for RequestLog {
             ($level:ident) => {
                 tracing::$level!(
                     request = %self.id,
-                    client = %self.peer,
+                    client = %self.client.map_or_else(|| self.peer.to_string(), |client| client.to_string()),
+                    proxy = self.client.map(|_| tracing::field::display(&self.peer)),
+                    user = self.user,
                     method = self.method.as_ref().map(tracing::field::display),
                     path = self.path.as_deref().filter(|_| self.name.is_none()),
                     name = self.name,

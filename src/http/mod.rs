@@ -1,7 +1,7 @@
 //! The HTTP side: listeners, routing, negotiation, ranges and conditions, error bodies, the request log.
 //!
 //! A request passes through these rooms: [`server`] accepts a connection, `connection` watches over it, [`service`]
-//! gives the request an id and a line in the log, [`route`] says what it asks for, the [`Api`] below answers with
+//! gives the request an id and a line in the log, [`route`] says what it asks for, [`guard`] whether it may, the [`Api`] below answers with
 //! data or a typed error, and `answer` or [`error`] turn that into a response. Nothing here knows of Nix or of image
 //! formats.
 
@@ -12,8 +12,10 @@ mod api;
 mod body;
 pub mod conditional;
 mod connection;
+mod crowd;
 mod encoding;
 pub mod error;
+mod guard;
 mod io;
 mod limits;
 mod list;
@@ -31,6 +33,7 @@ pub mod service;
 
 pub use api::Api;
 pub use body::Body;
+pub use guard::Guard;
 pub use limits::ServerLimits;
 pub use peer::Peer;
 pub use route::RouteLimits;

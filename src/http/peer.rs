@@ -1,5 +1,6 @@
 //! Who asks.
 
+use crate::access::Source;
 use std::{fmt, net::SocketAddr};
 
 /// Who is at the other end of a connection.
@@ -12,11 +13,11 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// Whether it is on this machine, where bytes cost less than anything that makes them fewer.
-    pub fn is_local(&self) -> bool {
+    /// Where it is.
+    pub fn source(&self) -> Source {
         match self {
-            Self::Inet(address) => address.ip().to_canonical().is_loopback(),
-            Self::Unix => true,
+            Self::Inet(address) => Source::of(address.ip()),
+            Self::Unix => Source::Unix,
         }
     }
 }

@@ -118,6 +118,11 @@ async fn accept<A: Api>(
                 continue;
             }
         };
+        let source = Some(peer.source()).filter(|source| !shared.service.guard().trusts(*source));
+        let Some(place) = shared.crowd.enter(source) else {
+            tracing::debug!(client = %peer, "the connection limit of one client is exceeded (MAX_CLIENT_CONNECTIONS)");
+            continue;
+        };
         // Also when the server is stopped meanwhile: the client was not refused, so it is to have its answer.
         let (metrics, kind) = shared.service.connections(listener.kind());
         let Some(permit) = permit(&permits, &shared, || metrics.delayed(kind)).await else { return };
@@ -125,8 +130,8 @@ async fn accept<A: Api>(
         let (shared, phase) = (shared.clone(), phase.clone());
         tokio::spawn(async move {
             match stream {
-                Stream::Tcp(stream) => shared.run(stream, peer, phase).await,
-                Stream::Unix(stream) => shared.run(stream, peer, phase).await,
+                Stream::Tcp(stream) => shared.run(stream, peer, place, phase).await,
+                Stream::Unix(stream) => shared.run(stream, peer, place, phase).await,
             }
             drop(counted);
             drop(permit);

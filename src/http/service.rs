@@ -6,6 +6,7 @@ use super::{
     api::Api,
     body::Body,
     error::{self, Failure},
+    guard::{Guard, Visitor},
     list,
     log::{LoggedBody, RequestLog},
     peer::Peer,
@@ -16,7 +17,7 @@ use crate::{
     blob::Blob,
     encode::{Encoder, Encoders},
     metrics::{self, Metrics},
-    oci::{Reference, RepositoryName},
+    registry::Caller,
 };
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Version, header};
@@ -41,6 +42,7 @@ pub struct Service<A> {
     api: Arc<A>,
     limits: RouteLimits,
     encoders: Arc<Encoders>,
+    guard: Arc<Guard>,
     ids: Arc<RequestIds>,
     metrics: Metrics,
     /// Whether it is operators who are served, and not images.
@@ -53,6 +55,7 @@ impl<A> Clone for Service<A> {
             api: self.api.clone(),
             limits: self.limits,
             encoders: self.encoders.clone(),
+            guard: self.guard.clone(),
             ids: self.ids.clone(),
             metrics: self.metrics.clone(),
             for_operators: self.for_operators,
@@ -64,7 +67,8 @@ impl<A: Api> Service<A> {
     /// A service that answers from `api`.
     pub fn new(api: Arc<A>, limits: RouteLimits, encoders: Encoders) -> Self {
         let (encoders, ids) = (Arc::new(encoders), Arc::new(RequestIds::new()));
-        Self { api, limits, encoders, ids, metrics: Metrics::default(), for_operators: false }
+        let guard = Arc::default();
+        Self { api, limits, encoders, guard, ids, metrics: Metrics::default(), for_operators: false }
     }
 
     /// Reports there.
@@ -89,6 +93,17 @@ impl<A: Api> Service<A> {
         }
     }
 
+    /// The same, for those whom the guard lets in.
+    pub fn guarded(mut self, guard: Guard) -> Self {
+        self.guard = Arc::new(guard);
+        self
+    }
+
+    /// Who lets requests in.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
     /// Answers one request of `peer`, with `refusal` if it is not to be looked at. Whatever happens, there is a response
     /// and a line in the log.
     pub async fn call<B>(
@@ -101,8 +116,10 @@ impl<A: Api> Service<A> {
         B: http_body::Body + Unpin,
     {
         let id = self.ids.next();
-        let is_local = peer.is_local();
+        let source = self.guard.source(peer.source(), request.headers());
+        let is_local = source.is_local();
         let mut log = RequestLog::new(id, peer, &request, &self.metrics.http);
+        log.client(source);
         let (parts, mut body) = request.into_parts();
         let drained = drain(&parts, &mut body).await;
         let asked =
@@ -119,8 +136,14 @@ impl<A: Api> Service<A> {
             Err(failure) => Err(failure),
             Ok(route) => {
                 log.route(&route);
+                let answer = async {
+                    let admitted = self.guard.admit(&route, &parts.headers, source).await;
+                    let visitor = admitted.inspect_err(|failure| log.error(&failure.message))?;
+                    log.user(visitor.identity());
+                    self.answer(asked, route, &visitor, id).await
+                };
                 // A bug must not take the connection with it, nor the other streams of an HTTP/2 one.
-                AssertUnwindSafe(self.answer(asked, route, id)).catch_unwind().await.unwrap_or_else(|panic| {
+                AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| {
                     let message = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
                     let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
                     Err(Failure::internal(format!("panic: {}", message.unwrap_or_default())))
@@ -136,6 +159,7 @@ impl<A: Api> Service<A> {
 
         let path = parts.uri.path();
         complete(&mut response, id, path == "/v2" || path.starts_with("/v2/"));
+        self.guard.keep_private(response.headers_mut());
         if !drained && parts.version < Version::HTTP_2 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -153,7 +177,18 @@ impl<A: Api> Service<A> {
         log.attach(response)
     }
 
-    async fn answer(&self, asked: Asked<'_>, route: Route, id: RequestId) -> Result<Response<Body>, Failure> {
+    async fn answer(
+        &self,
+        asked: Asked<'_>,
+        route: Route,
+        visitor: &Visitor,
+        id: RequestId,
+    ) -> Result<Response<Body>, Failure> {
+        let caller = |may_build| Caller {
+            patience: agent::patience(asked.headers),
+            may_build,
+            client: Some(visitor.client()),
+        };
         match route {
             Route::Home => Ok(answer::home(asked)),
             Route::Health => Ok(answer::plain(asked, "ok\n")),
@@ -172,20 +207,29 @@ impl<A: Api> Service<A> {
                 Ok(answer::metrics(asked, format, text))
             }
             Route::ApiVersion => Ok(answer::api_version(asked)),
-            Route::Manifest { repository, reference } => self.manifest(asked, &repository, &reference).await,
+            Route::Manifest { repository, reference } => {
+                let caller = caller(visitor.may_build(&repository));
+                let answer = self.api.manifest(&repository, &reference, &caller).await;
+                let answer = answer.map_err(|error| visitor.failure(error, &repository))?;
+                answer::manifest(asked, &reference, &answer)
+            }
             Route::Blob { repository, digest } => {
-                let blob = self.api.blob(&repository, &digest).await?;
+                let caller = caller(visitor.may_build(&repository));
+                let blob = self.api.blob(&repository, &digest, &caller).await;
+                let blob = blob.map_err(|error| visitor.failure(error, &repository))?;
                 let encoder = self.encoder(asked, &blob).await;
                 answer::blob(asked, &digest, &blob, encoder, &format!("forge-registry-{id}"))
             }
             Route::Tags { repository, page } => {
-                let tags = self.api.tags(&repository).await?;
+                let tags = self.api.tags(&repository, &caller(visitor.may_build(&repository))).await;
+                let tags = tags.map_err(|error| visitor.failure(error, &repository))?;
                 let listing = list::list(tags.iter().map(|tag| tag.as_str()), &page);
                 let body = json!({ "name": repository.as_str(), "tags": listing.entries });
                 answer::list(asked, &format!("/v2/{repository}/tags/list"), &page, &listing, &body)
             }
             Route::Catalog { page } => {
-                let names = self.api.catalog().await?;
+                let mut names = self.api.catalog(&caller(visitor.may_list())).await?;
+                names.retain(|name| visitor.may_read(name));
                 let listing = list::list(names.iter().map(|name| name.as_str()), &page);
                 answer::list(
                     asked,
@@ -205,17 +249,6 @@ impl<A: Api> Service<A> {
         // Why a blob cannot be read is going to show when it is sent.
         let plain = blob.is_compressed().await.is_ok_and(|compressed| !compressed);
         plain.then(|| Encoder::new(coding, self.encoders.clone(), asked.is_local))
-    }
-
-    async fn manifest(
-        &self,
-        asked: Asked<'_>,
-        repository: &RepositoryName,
-        reference: &Reference,
-    ) -> Result<Response<Body>, Failure> {
-        let patience = agent::patience(asked.headers);
-        let answer = self.api.manifest(repository, reference, patience).await?;
-        answer::manifest(asked, reference, &answer)
     }
 }
 

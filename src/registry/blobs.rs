@@ -2,7 +2,7 @@
 //! blob cache has evicted the layer. Then it is made again, or it is a clean 404; never other bytes.
 
 use super::{
-    Registry, RegistryError, Result,
+    Caller, Registry, RegistryError, Result,
     images::{blocking, document, landed},
     tags,
 };
@@ -11,6 +11,7 @@ use crate::{
     image::{self, ImageError, Reader},
     index::{ImageId, Location},
     layer::EntryList,
+    nix::{Buildable, StorePath},
     oci::{Digest, Document, RepositoryName, Tag},
 };
 use std::{fs::File, io, os::unix::fs::OpenOptionsExt, path::PathBuf, sync::Arc};
@@ -40,10 +41,16 @@ impl Registry {
         Ok(None)
     }
 
-    /// A blob of an image of this repository.
-    pub async fn blob(self: &Arc<Self>, repository: &RepositoryName, digest: &Digest) -> Result<Blob> {
+    /// A blob of an image of this repository. If it has gone, it is made again; for a caller for whom nothing is built
+    /// only out of what the store has.
+    pub async fn blob(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        digest: &Digest,
+        caller: &Caller,
+    ) -> Result<Blob> {
         let mut locations = self.index.locations(repository, digest)?;
-        if locations.is_empty() && self.remembered(repository, digest).await {
+        if locations.is_empty() && caller.may_build && self.remembered(repository, digest, caller).await {
             locations = self.index.locations(repository, digest)?;
         }
         let unknown = || RegistryError::BlobUnknown { repository: repository.clone(), digest: *digest };
@@ -52,7 +59,7 @@ impl Registry {
         }
         let mut failure = None;
         for (image, _) in &locations {
-            match self.restored(repository, *image, digest).await {
+            match self.restored(repository, *image, digest, caller).await {
                 // Another image may have it all the same.
                 Err(error) if self.lasts(&error).is_some() => {
                     failure = failure.or(Some(error));
@@ -79,13 +86,15 @@ impl Registry {
         repository: &RepositoryName,
         image: ImageId,
         digest: &Digest,
+        caller: &Caller,
     ) -> Result<()> {
         if let Some(error) = self.lost.get(&image) {
             return Err(error);
         }
         let (this, repository, digest) = (self.clone(), repository.clone(), *digest);
-        let restoring = self.restoring.join((image, digest), || async move {
-            let result = this.restore(&repository, image, &digest).await;
+        let may_build = caller.may_build;
+        let work = || async move {
+            let result = this.restore(&repository, image, &digest, may_build).await;
             if let Err(error) = &result
                 && let Some(duration) = this.lasts(error)
             {
@@ -99,7 +108,8 @@ impl Registry {
                 }
             }
             result
-        });
+        };
+        let restoring = caller.begin(|| self.restoring.join((image, digest, may_build), work));
         self.patient(restoring, self.settings.pull_wait).await
     }
 
@@ -221,12 +231,17 @@ impl Registry {
         repository: &RepositoryName,
         id: ImageId,
         digest: &Digest,
+        may_build: bool,
     ) -> Result<()> {
         let Some(row) = self.index.image(&id)? else { return Ok(()) };
         tracing::info!(objects = ?row.objects, %digest, "making a blob available again");
-        let realised = match self.realise(&row.buildables, Some(&row.objects)).await {
+        let buildables = match may_build {
+            true => row.buildables.clone(),
+            false => self.in_store(repository, &row.objects).await?,
+        };
+        let realised = match self.realise(&buildables, Some(&row.objects)).await {
             // The derivation is gone as well; perhaps the source still leads to it.
-            Err(RegistryError::ManifestUnknown { message }) => {
+            Err(RegistryError::ManifestUnknown { message }) if may_build => {
                 tracing::info!(%repository, %digest, "{message}; asking what the name means now");
                 return self.restore_by_name(repository, id, &row.options).await;
             }
@@ -250,6 +265,15 @@ impl Registry {
             }
         }
         landed(self.index_flight(realised, row.buildables, &row.selection, &row.options)).await.map(drop)
+    }
+
+    /// Store paths that are there, as things that can be realised without a derivation, and so without a build.
+    async fn in_store(&self, repository: &RepositoryName, paths: &[StorePath]) -> Result<Vec<Buildable>> {
+        if !self.daemon.are_valid(paths).await? {
+            let message = format!("an image of {repository} is not in the Nix store any more");
+            return Err(RegistryError::MayNotBuild { message });
+        }
+        Ok(paths.iter().cloned().map(Buildable::Path).collect())
     }
 
     /// Evaluates the tags that led to the image, and realises what they lead to now, until it is this image.

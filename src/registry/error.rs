@@ -68,6 +68,12 @@ pub enum RegistryError {
         /// Which, and the setting that limits it.
         message: String,
     },
+    /// It is not there, and the caller may not have it evaluated or built.
+    #[error("{message}")]
+    MayNotBuild {
+        /// What is not there.
+        message: String,
+    },
     /// The build goes on; the client should ask again.
     #[error("{message}")]
     InProgress {
@@ -121,7 +127,7 @@ impl RegistryError {
                 Outcome::Failed
             }
             Self::TimedOut { .. } | Self::InProgress { .. } => Outcome::TimedOut,
-            Self::Overloaded { .. } => Outcome::Refused,
+            Self::Overloaded { .. } | Self::MayNotBuild { .. } => Outcome::Refused,
             Self::Unavailable { .. } => Outcome::Unavailable,
             Self::StorageFull { .. } => Outcome::NoSpace,
             Self::Internal { .. } => Outcome::Internal,

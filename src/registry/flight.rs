@@ -1,6 +1,6 @@
 //! Work that is done once, however many ask for it.
 
-use super::Work;
+use super::{Work, caller};
 use std::{
     collections::HashMap,
     future::Future,
@@ -51,8 +51,9 @@ where
         running.insert(key.clone(), flight.clone());
         let landing = Landing { running: self.running.clone(), key };
         let (work, begun) = (flight.work.clone(), begin());
+        let client = caller::current();
         tokio::spawn(async move {
-            let value = work.run(begun).await;
+            let value = caller::counted(client, work.run(begun)).await;
             // Off the list first: whoever comes now begins anew instead of taking an old result for a fresh one.
             drop(landing);
             sender.send_replace(Some(value));

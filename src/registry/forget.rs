@@ -1,6 +1,6 @@
 //! Forgetting a name or a tag on request.
 
-use super::{Dropped, Registry, Result, tags};
+use super::{Caller, Dropped, Registry, Result, tags};
 use crate::{
     index::ImageId,
     oci::{Digest, RepositoryName, Tag},
@@ -62,10 +62,15 @@ impl Registry {
 
     /// A pull asks for a blob of something that was forgotten while it ran: finds out what its tags mean, which makes
     /// the image again. Whether it may be there now.
-    pub(super) async fn remembered(self: &Arc<Self>, repository: &RepositoryName, digest: &Digest) -> bool {
+    pub(super) async fn remembered(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        digest: &Digest,
+        caller: &Caller,
+    ) -> bool {
         let Some(forgotten) = self.forgotten.get(repository) else { return false };
         for tag in forgotten.iter().take(tags::MAX_TRIED) {
-            if let Err(error) = self.by_tag(repository, tag, self.settings.pull_wait).await {
+            if let Err(error) = self.by_tag(repository, tag, caller).await {
                 tracing::debug!(%repository, %tag, %digest, "a pull of what was forgotten cannot go on: {error}");
             } else if self.index.locations(repository, digest).is_ok_and(|found| !found.is_empty()) {
                 return true;

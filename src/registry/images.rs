@@ -114,6 +114,7 @@ impl Registry {
             Some(_) => Task::Reading(Arc::default()),
             None => Task::Building(progress.clone()),
         });
+        let _share = if there.is_some() { None } else { Some(self.clients.build()?) };
         let place = match there {
             Some(_) => self.stored.enter().await.map_err(|_full| self.overloaded_readings())?,
             None => self.builds.enter().await.map_err(|_full| self.overloaded_builds())?,

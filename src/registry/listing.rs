@@ -1,21 +1,22 @@
 //! Which repositories there are.
 
-use super::{Registry, RegistryError, Result, outcome};
+use super::{Caller, Registry, RegistryError, Result, outcome};
 use crate::oci::RepositoryName;
 use std::{sync::Arc, time::Duration};
 
 impl Registry {
-    /// All repositories that the sources name, and those that have been served, sorted.
-    pub async fn catalog(self: &Arc<Self>) -> Result<Vec<RepositoryName>> {
+    /// All repositories that the sources name, and those that have been served, sorted; for a caller for whom nothing
+    /// is evaluated the latter alone.
+    pub async fn catalog(self: &Arc<Self>, caller: &Caller) -> Result<Vec<RepositoryName>> {
+        if !caller.may_build {
+            return Ok(self.index.repositories()?);
+        }
         let listed = match self.listed.get(&()) {
             Some(listed) => listed,
             None => {
                 let this = self.clone();
-                self.patient(
-                    self.listing.join((), || async move { this.list().await }),
-                    self.settings.pull_wait,
-                )
-                .await
+                let listing = caller.begin(|| self.listing.join((), || async move { this.list().await }));
+                self.patient(listing, self.settings.pull_wait).await
             }
         };
         let mut names = self.index.repositories()?;
@@ -31,6 +32,7 @@ impl Registry {
     }
 
     async fn list(&self) -> Result<Arc<Vec<RepositoryName>>> {
+        let _share = self.clients.evaluation()?;
         let job = self.metrics.evaluations.queue();
         let _place = match self.evaluations.enter().await {
             Ok(place) => place,

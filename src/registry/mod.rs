@@ -11,6 +11,7 @@
 //! again if they have gone (`blobs.rs`).
 
 mod blobs;
+mod caller;
 mod error;
 mod flight;
 mod forget;
@@ -29,6 +30,7 @@ mod tags;
 mod time;
 mod work;
 
+pub use caller::{Caller, Patience};
 pub use error::RegistryError;
 use error::outcome;
 pub use inventory::{ImageDetails, ImageSummary, LayerDetails, Place, RootDetails, Snapshot};
@@ -48,6 +50,7 @@ use crate::{
     oci::{Digest, Document, Reference, RepositoryName, Tag},
     resolve::{CatalogError, Resolver},
 };
+use caller::Clients;
 use flight::{Flight, Flights};
 use gate::Gate;
 use hot::Hot;
@@ -93,6 +96,10 @@ pub struct Settings {
     pub max_evaluations: NonZeroUsize,
     /// Evaluations that wait for their turn.
     pub max_queued_evaluations: usize,
+    /// Evaluations that one client may have running or waiting; zero is no limit.
+    pub max_client_evaluations: usize,
+    /// Builds that one client may have running or waiting; zero is no limit.
+    pub max_client_builds: usize,
     /// How long the parts that this registry depends on may take to say that they are ready.
     pub ready_timeout: Duration,
     /// Files that are kept mapped.
@@ -124,6 +131,7 @@ pub struct Registry {
     roots: GcRoots,
     index: Index,
     reader: Reader,
+    clients: Clients,
     evaluations: Gate,
     builds: Gate,
     /// Images that are in the store already, from before they are read until they are rooted.
@@ -133,7 +141,8 @@ pub struct Registry {
     updating: Flights<(RepositoryName, Tag), Result<Indexed>>,
     building: Flights<Vec<Buildable>, Result<Arc<Held>>>,
     indexing: Flights<ImageId, Result<Indexed>>,
-    restoring: Flights<(ImageId, Digest), Result<()>>,
+    /// With whether it may be built for that.
+    restoring: Flights<(ImageId, Digest, bool), Result<()>>,
     listing: Flights<(), Result<Arc<Vec<RepositoryName>>>>,
     checking: Flights<(), Readiness>,
     checked: Memory<(), Readiness>,
@@ -157,15 +166,6 @@ pub struct Registry {
     reloaded: AtomicU64,
     /// Held by whoever adds a root and a row, and alone by whoever removes both.
     changing: RwLock<()>,
-}
-
-/// What a client does when it is asked to come back later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
-    /// It comes back by itself, and may not wait for an answer for long.
-    ComesBack,
-    /// It gives up, but waits for an answer for as long as that takes.
-    AsksOnce,
 }
 
 /// What a request for a manifest leads to.
@@ -222,6 +222,7 @@ impl Registry {
             roots,
             index: opened.index,
             reader,
+            clients: Clients::new(settings.max_client_evaluations, settings.max_client_builds),
             evaluations: Gate::new(settings.max_evaluations.get(), settings.max_queued_evaluations),
             builds: Gate::new(settings.max_builds.get(), settings.max_queued_builds),
             stored: Gate::new(settings.max_builds.get(), settings.max_queued_readings),
@@ -259,15 +260,11 @@ impl Registry {
         self: &Arc<Self>,
         repository: &RepositoryName,
         reference: &Reference,
-        patience: Patience,
+        caller: &Caller,
     ) -> Result<ManifestAnswer> {
-        let wait = match patience {
-            Patience::ComesBack => self.settings.pull_wait,
-            Patience::AsksOnce => self.settings.pull_wait_once,
-        };
         match reference {
             Reference::Tag(tag) => {
-                let image = self.by_tag(repository, tag, wait).await?;
+                let image = self.by_tag(repository, tag, caller).await?;
                 self.touch(image.id);
                 Ok(ManifestAnswer { documents: image.documents.to_vec() })
             }
@@ -279,7 +276,7 @@ impl Registry {
                         let unknown = || RegistryError::ManifestUnknown {
                             message: format!("{repository} has no manifest {digest}"),
                         };
-                        self.by_tag(repository, &tags::latest(), wait).await.map_err(
+                        self.by_tag(repository, &tags::latest(), caller).await.map_err(
                             |error| match error {
                                 RegistryError::NameUnknown { .. } | RegistryError::ManifestUnknown { .. } => {
                                     unknown()

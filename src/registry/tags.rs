@@ -1,7 +1,8 @@
 //! From a tag to an image: freshness, evaluation, and which tags there are.
 
 use super::{
-    Flight, Indexed, Registry, RegistryError, Result, Step, Task, hot::Known, images::blocking, now, outcome,
+    Caller, Flight, Indexed, Registry, RegistryError, Result, Step, Task, hot::Known, images::blocking, now,
+    outcome,
 };
 use crate::{
     image::Options,
@@ -39,19 +40,26 @@ enum Freshness {
 }
 
 impl Registry {
-    /// The image that a tag leads to: from the index while that is fresh enough, else by evaluating and building.
+    /// The image that a tag leads to: from the index while that is fresh enough, else by evaluating and building. For a
+    /// caller for whom that may not be done, it is what the tag led to last, however long ago.
     pub(super) async fn by_tag(
         self: &Arc<Self>,
         repository: &RepositoryName,
         tag: &Tag,
-        wait: Duration,
+        caller: &Caller,
     ) -> Result<Indexed> {
+        if !caller.may_build {
+            return self.led_to(repository, tag)?.ok_or_else(|| RegistryError::MayNotBuild {
+                message: format!("{repository}:{tag} has not been built"),
+            });
+        }
+        let update = || caller.begin(|| self.update(repository, tag));
         if let Some(Known { resolved_at, image }) = self.known(repository, tag) {
             match self.freshness(resolved_at) {
                 Freshness::Fresh => return Ok(image),
                 Freshness::Stale => {
                     if self.failure(repository, tag).is_none() {
-                        self.update(repository, tag);
+                        update();
                     }
                     return Ok(image);
                 }
@@ -61,8 +69,17 @@ impl Registry {
         if let Some(error) = self.failure(repository, tag) {
             return Err(error);
         }
-        let flight = self.update(repository, tag);
-        self.patient(flight, wait).await
+        self.patient(update(), self.wait_of(caller)).await
+    }
+
+    /// What the tag led to when it was last asked for, by itself or as another name of the same image.
+    fn led_to(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<Indexed>> {
+        if let Some(Known { image, .. }) = self.known(repository, tag) {
+            return Ok(Some(image));
+        }
+        let of_same = |row: &TagRow| row.aliases.iter().any(|alias| alias == tag.as_str());
+        let other = self.index.tags(repository)?.into_iter().find(|(_, row)| of_same(row));
+        Ok(other.and_then(|(other, _)| self.known(repository, &other)).map(|known| known.image))
     }
 
     /// Why the tag led nowhere a moment ago.
@@ -159,6 +176,7 @@ impl Registry {
             E::BlobUnknown { .. }
             | E::InProgress { .. }
             | E::Overloaded { .. }
+            | E::MayNotBuild { .. }
             | E::Unavailable { .. }
             | E::Internal { .. } => None,
         }
@@ -273,6 +291,7 @@ impl Registry {
 
     async fn find_out(&self, key: (RepositoryName, Option<Tag>), job: &Job) -> Result<Arc<Evaluated>> {
         let step = Step::queue(Task::Evaluating);
+        let _share = self.clients.evaluation()?;
         let _place = self.evaluations.enter().await.map_err(|_full| self.overloaded_evaluations())?;
         step.begin();
         job.begin();
@@ -313,20 +332,29 @@ impl Registry {
         tags
     }
 
-    /// All tags of a repository, sorted. May evaluate, never builds.
-    pub async fn tags(self: &Arc<Self>, repository: &RepositoryName) -> Result<Vec<Tag>> {
+    /// All tags of a repository, sorted. May evaluate, never builds; for a caller for whom nothing is evaluated, those
+    /// that have been served.
+    pub async fn tags(self: &Arc<Self>, repository: &RepositoryName, caller: &Caller) -> Result<Vec<Tag>> {
         let mut tags = BTreeSet::new();
         for (tag, row) in self.index.tags(repository)? {
-            if !matches!(self.freshness(row.resolved_at), Freshness::Expired) {
+            if !caller.may_build || !matches!(self.freshness(row.resolved_at), Freshness::Expired) {
                 tags.extend(row.aliases.iter().filter_map(|alias| alias.parse().ok()));
                 tags.insert(tag);
             }
+        }
+        if !caller.may_build {
+            let message = || format!("nothing of {repository} has been built");
+            let none = tags.is_empty().then(|| RegistryError::MayNotBuild { message: message() });
+            return none.map_or_else(|| Ok(tags.into_iter().collect()), Err);
         }
         let key = (repository.clone(), None);
         let current = match (self.evaluated.get(&key), self.unresolved.get(repository)) {
             (Some(evaluated), _) => Ok(evaluated),
             (None, Some(error)) => Err(error),
-            (None, None) => self.patient(self.evaluation(key), self.settings.pull_wait).await,
+            (None, None) => {
+                let evaluation = caller.begin(|| self.evaluation(key));
+                self.patient(evaluation, self.settings.pull_wait).await
+            }
         };
         match current {
             Ok(evaluated) => tags.extend(self.alias_tags(repository, &evaluated.resolution)),

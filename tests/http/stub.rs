@@ -7,7 +7,7 @@ use forge_registry::{
     http::{Api, Listener, ServerLimits, Service, route::RouteLimits, serve},
     metrics::Measured,
     oci::{Digest, Document, Reference, RepositoryName, Tag, media_type},
-    registry::{ManifestAnswer, Patience, Readiness, RegistryError},
+    registry::{Caller, ManifestAnswer, Patience, Readiness, RegistryError},
 };
 use std::{collections::HashMap, fs::File, io::Write, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -65,7 +65,7 @@ impl Api for Stub {
         self: &Arc<Self>,
         repository: &RepositoryName,
         reference: &Reference,
-        patience: Patience,
+        caller: &Caller,
     ) -> Result<ManifestAnswer, RegistryError> {
         let message = "building hello.drv failed\n last words".to_owned();
         match repository.as_str() {
@@ -79,7 +79,7 @@ impl Api for Stub {
                 self.asked.notify_one();
                 std::future::pending().await
             }
-            "building" if patience == Patience::AsksOnce => {
+            "building" if caller.patience == Patience::AsksOnce => {
                 Ok(ManifestAnswer { documents: vec![oci(), docker()] })
             }
             "building" => {
@@ -108,6 +108,7 @@ impl Api for Stub {
         self: &Arc<Self>,
         repository: &RepositoryName,
         digest: &Digest,
+        _: &Caller,
     ) -> Result<Blob, RegistryError> {
         if *digest == large_digest() {
             Ok(self.large.clone())
@@ -120,11 +121,11 @@ impl Api for Stub {
         }
     }
 
-    async fn tags(self: &Arc<Self>, _: &RepositoryName) -> Result<Vec<Tag>, RegistryError> {
+    async fn tags(self: &Arc<Self>, _: &RepositoryName, _: &Caller) -> Result<Vec<Tag>, RegistryError> {
         Ok(["1.0", "1.1", "latest"].iter().map(|t| t.parse().unwrap()).collect())
     }
 
-    async fn catalog(self: &Arc<Self>) -> Result<Vec<RepositoryName>, RegistryError> {
+    async fn catalog(self: &Arc<Self>, _: &Caller) -> Result<Vec<RepositoryName>, RegistryError> {
         Ok(["app/web", "packages/hello"].iter().map(|n| n.parse().unwrap()).collect())
     }
 

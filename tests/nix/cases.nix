@@ -6,7 +6,13 @@ let
     forge-registry = installed "/nix/store/registry";
     gitMinimal = installed "/nix/store/git";
     runtimeShell = "/nix/store/bash/bin/bash";
-    writeText = name: text: installed "/nix/store/${name}";
+    # What rules say shows where their file is named.
+    writeText =
+      name: text:
+      installed (
+        "/nix/store/${name}"
+        + (if name == "forge-registry-rules" then ":${builtins.replaceStrings [ "\n" ] [ ";" ] text}" else "")
+      );
   };
   image = {
     type = "derivation";
@@ -180,6 +186,58 @@ in
     "\"extra-trusted-users\":[\"forge-registry\"]"
   ])
 
+  (case "access control" {
+    inherit flake;
+    auth = {
+      htpasswdFile = "/run/secrets/htpasswd";
+      tokensFile = "/run/secrets/tokens";
+      rules = [
+        {
+          action = "allow";
+          right = "build";
+          user = "ci";
+          name = "shop/*";
+        }
+        {
+          action = "deny";
+          right = "read";
+          user = "*";
+          name = "*";
+        }
+      ];
+      realm = "images of example.org";
+    };
+    trustedProxies = [
+      "127.0.0.1"
+      "unix"
+    ];
+    limits.clientBuilds = 0;
+  } [
+    "!refused"
+    "\"AUTH_HTPASSWD=%d/htpasswd\"\n"
+    "\"AUTH_TOKENS=%d/tokens\"\n"
+    "\"AUTH_RULES=/nix/store/forge-registry-rules:allow build ci shop/*;deny read * *;\"\n"
+    "\"AUTH_REALM=images of example.org\"\n"
+    "\"TRUSTED_PROXIES=127.0.0.1,unix\"\n"
+    "\"MAX_CLIENT_BUILDS=0\"\n"
+    "LoadCredential=htpasswd:/run/secrets/htpasswd\nLoadCredential=tokens:/run/secrets/tokens\n"
+  ])
+  (case "a rule that is none" {
+    inherit flake;
+    auth.rules = [
+      {
+        action = "permit";
+        right = "read";
+        user = "*";
+        name = "*";
+      }
+    ];
+  } [ "is not of its type" ])
+  (case "a realm with nothing to log in with" {
+    inherit flake;
+    auth.realm = "x";
+  } [ "auth.realm has no effect" ])
+
   (case "nothing to serve" { } [ "refused: services.forge-registry: there is nothing to serve; set flake, packageSet or images" ])
   (case "a package set" { packageSet = "github:NixOS/nixpkgs/nixos-unstable"; } [
     "!refused"
@@ -216,7 +274,8 @@ in
     inherit flake;
     environmentFile = "${builtins.storeDir}/secret";
     evaluator.accessTokensFile = "${builtins.storeDir}/secret";
-  } [ "environmentFile is in the Nix store" "accessTokensFile is in the Nix store" ])
+    auth.htpasswdFile = "${builtins.storeDir}/secret";
+  } [ "htpasswdFile or tokensFile is in the Nix store" "environmentFile is in the Nix store" "accessTokensFile is in the Nix store" ])
 
   (case "a port that is text" { inherit flake; port = "6443"; } [ "is not of its type" ])
   (case "a size that is none" { inherit flake; cache.blobs = "much"; } [ "is not of its type" ])

@@ -2,6 +2,7 @@
 //!
 //! `make test` starts these (see `dev/testbed`) and runs the tests with Nix 2.34 and again with 2.26.
 
+mod access;
 mod admin;
 mod bed;
 mod building;

@@ -1,0 +1,184 @@
+//! Access: who asks, what they may do, and how much of it at a time.
+//!
+//! | room | what it knows |
+//! |---|---|
+//! | [`credentials`] | what a request says of who sends it (`Authorization`) |
+//! | `htpasswd`, `tokens` | the files with users' passwords and with tokens |
+//! | [`rules`] | which user may read or build which names |
+//! | `policy` | the three files together, as they were when they were last read |
+//! | `attempts` | how often an address has been wrong |
+//! | [`proxies`] | whose word is taken for where a request comes from |
+//! | [`shares`] | how much one client has at a time |
+//!
+//! Nothing here knows what images there are: whether a name may be asked for is decided before it is looked up, so no
+//! answer to somebody who may not see it can depend on whether it exists.
+
+mod attempts;
+mod checks;
+pub mod credentials;
+mod htpasswd;
+mod lines;
+mod policy;
+pub mod proxies;
+pub mod rules;
+pub mod shares;
+mod source;
+mod tokens;
+
+pub use credentials::Credentials;
+pub use lines::AccessError;
+pub use policy::{Counts, Files, Grant};
+pub use proxies::Proxies;
+pub use rules::{Identity, Right};
+pub use shares::{Share, Shares};
+pub use source::{Client, Source};
+
+use attempts::Attempts;
+use checks::Checks;
+use policy::Policy;
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+/// How access is controlled; each field is a setting.
+#[derive(Debug, Clone)]
+pub struct AccessSettings {
+    /// `AUTH_HTPASSWD`, `AUTH_TOKENS`, `AUTH_RULES`; without any of them there is no access control.
+    pub files: Files,
+    /// `AUTH_REALM`: what clients are told that they log in to.
+    pub realm: String,
+    /// Wrong passwords or tokens of one address within the window (`AUTH_MAX_FAILURES`).
+    pub max_failures: NonZeroU32,
+    /// From the first of them until they are forgotten (`AUTH_FAILURE_WINDOW`).
+    pub failure_window: Duration,
+    /// Passwords that are checked at a time (`AUTH_MAX_CHECKS`).
+    pub max_checks: NonZeroUsize,
+    /// Passwords that wait to be checked (`AUTH_MAX_QUEUED_CHECKS`).
+    pub max_queued_checks: usize,
+    /// Addresses with failures, and passwords that were right, that are remembered at a time (`MAX_REMEMBERED`).
+    pub max_remembered: NonZeroUsize,
+}
+
+/// Access control, switched on.
+#[derive(Debug)]
+pub struct Access {
+    settings: AccessSettings,
+    policy: RwLock<Arc<Policy>>,
+    attempts: Arc<Attempts>,
+    checks: Checks,
+}
+
+/// Why it is not known who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// What the request says of its sender is not right, or cannot be read.
+    Wrong,
+    /// The address was wrong too often.
+    TooManyFailures {
+        /// When it may try again.
+        retry_after: Duration,
+    },
+    /// Too many passwords wait to be checked.
+    Busy,
+}
+
+impl Access {
+    /// Reads the files. Blocks.
+    pub fn open(settings: AccessSettings) -> Result<Self, AccessError> {
+        let policy = Policy::load(&settings.files, settings.max_remembered)?;
+        Ok(Self {
+            policy: RwLock::new(Arc::new(policy)),
+            attempts: Arc::new(Attempts::new(
+                settings.max_failures,
+                settings.failure_window,
+                settings.max_remembered,
+            )),
+            checks: Checks::new(settings.max_checks, settings.max_queued_checks),
+            settings,
+        })
+    }
+
+    /// Reads the files again, all or none, and forgets which passwords were right. Blocks.
+    pub fn reload(&self) -> Result<Counts, AccessError> {
+        let policy = Policy::load(&self.settings.files, self.settings.max_remembered)?;
+        let counts = policy.counts();
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        Ok(counts)
+    }
+
+    /// What was found in the files.
+    pub fn counts(&self) -> Counts {
+        self.policy().counts()
+    }
+
+    /// What clients are told that they log in to.
+    pub fn realm(&self) -> &str {
+        &self.settings.realm
+    }
+
+    /// Whether there is anything to log in with.
+    pub fn has_logins(&self) -> bool {
+        self.settings.files.htpasswd.is_some() || self.settings.files.tokens.is_some()
+    }
+
+    fn policy(&self) -> Arc<Policy> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who asks, and with it what they may do, by the files as they are now.
+    ///
+    /// A password is compared by bcrypt once, and known again from then on. That happens on a thread of its own, and
+    /// goes on if the client leaves: to break off does not keep a failure from being counted.
+    pub async fn identify(&self, credentials: Credentials, source: Source) -> Result<Grant, Rejection> {
+        let policy = self.policy();
+        let (user, secret) = match credentials {
+            Credentials::None | Credentials::Anonymous => return Ok(policy.grant(Identity::Anonymous)),
+            Credentials::Unreadable => return Err(Rejection::Wrong),
+            Credentials::Basic { user, password } => (Some(user), password),
+            Credentials::Bearer(token) => (None, token),
+        };
+        // The right ones are not looked at either: else it could be told which they are without a limit.
+        self.is_tolerated(source)?;
+        if let Some(name) = policy.tokens.find(&secret) {
+            return Ok(policy.grant(Identity::User(name)));
+        }
+        let (Some(user), false) = (user, policy.htpasswd.is_empty()) else {
+            self.attempts.failed(source, Instant::now());
+            return Err(Rejection::Wrong);
+        };
+        if let Some(name) = policy.verified(&user, &secret) {
+            return Ok(policy.grant(Identity::User(name)));
+        }
+        let turn = self.checks.turn().await.ok_or(Rejection::Busy)?;
+        // While this one waited, others may have found out.
+        self.is_tolerated(source)?;
+        if let Some(name) = policy.verified(&user, &secret) {
+            return Ok(policy.grant(Identity::User(name)));
+        }
+        let (attempts, checked) = (self.attempts.clone(), policy.clone());
+        let check = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let name = checked.verify(&user, &secret);
+            if name.is_none() {
+                attempts.failed(source, Instant::now());
+            }
+            name
+        });
+        match check.await {
+            Ok(Some(name)) => Ok(policy.grant(Identity::User(name))),
+            _ => Err(Rejection::Wrong),
+        }
+    }
+
+    fn is_tolerated(&self, source: Source) -> Result<(), Rejection> {
+        match self.attempts.blocked(source, Instant::now()) {
+            Some(retry_after) => Err(Rejection::TooManyFailures { retry_after }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
