@@ -1,6 +1,6 @@
 //! The service manager: what it is told (`sd_notify(3)`), and what its signals mean.
 
-use forge_registry::registry::Registry;
+use forge_registry::{http::Tls, registry::Registry};
 use sd_notify::NotifyState as State;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -30,7 +30,12 @@ impl Signals {
 }
 
 /// To be awaited by the server once it serves: says so, reloads on SIGHUP, and returns on SIGTERM or SIGINT.
-pub async fn until_stopped(mut signals: Signals, registry: Arc<Registry>, grace: Duration) {
+pub async fn until_stopped(
+    mut signals: Signals,
+    registry: Arc<Registry>,
+    tls: Option<Arc<Tls>>,
+    grace: Duration,
+) {
     tell(&[State::Ready]);
     if let Some(period) = sd_notify::watchdog_enabled() {
         tokio::spawn(feed_watchdog(period));
@@ -39,7 +44,7 @@ pub async fn until_stopped(mut signals: Signals, registry: Arc<Registry>, grace:
         tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
-            _ = signals.hang_up.recv() => reload(&registry).await,
+            _ = signals.hang_up.recv() => reload(&registry, tls.as_deref()).await,
         }
     }
     tracing::info!("stopping: running responses are finished, builds are nix-daemon's");
@@ -48,19 +53,36 @@ pub async fn until_stopped(mut signals: Signals, registry: Arc<Registry>, grace:
 }
 
 /// Reads again what was read from files at the start. Whatever cannot be used leaves in force what there was.
-async fn reload(registry: &Arc<Registry>) {
+async fn reload(registry: &Arc<Registry>, tls: Option<&Tls>) {
     match State::monotonic_usec_now() {
         Ok(now) => tell(&[State::Reloading, now]),
         Err(error) => tracing::warn!("the time of the reload is not known: {error}"),
     }
-    let status = match registry.reload_catalog().await {
-        Ok(None) => "reloaded".to_owned(),
-        Ok(Some(entries)) => format!("reloaded: {entries} images in the catalog"),
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    match registry.reload_catalog().await {
+        Ok(entries) => done.extend(entries.map(|entries| format!("{entries} images in the catalog"))),
         Err(error) => {
             tracing::error!("not reloaded, the last good catalog stays: CATALOG: {error}");
-            format!("not reloaded: CATALOG: {error}")
+            failed.push(format!("CATALOG: {error}"));
         }
-    };
+    }
+    match tls.map(Tls::reload) {
+        None => {}
+        Some(Ok((certificate, warning))) => {
+            tracing::info!("certificate: {certificate}");
+            if let Some(warning) = warning {
+                tracing::warn!("{warning}");
+            }
+            done.push(format!("certificate: {certificate}"));
+        }
+        Some(Err(error)) => {
+            tracing::error!("not reloaded, the last good certificate stays: {error}");
+            failed.push(error.to_string());
+        }
+    }
+    let (outcome, what) =
+        if failed.is_empty() { ("reloaded", done.join("; ")) } else { ("not reloaded", failed.join("; ")) };
+    let status = if what.is_empty() { outcome.to_owned() } else { format!("{outcome}: {what}") };
     tell(&[State::Ready, State::Status(&status)]);
 }
 

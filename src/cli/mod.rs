@@ -8,6 +8,7 @@ mod progress;
 mod serve;
 mod sockets;
 mod terminal;
+mod unix_socket;
 
 pub use build::build;
 pub use check::check;

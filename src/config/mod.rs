@@ -1,17 +1,20 @@
 //! Settings: from environment variables to checked values.
 
 mod parse;
+mod tls;
 mod variables;
 
 use crate::{
     closure::{Popularity, Strategy},
-    http::{RouteLimits, ServerLimits},
+    http::{RouteLimits, ServerLimits, tls::TlsFiles},
     image,
     nix::hide_secrets,
     registry::{Retention, Settings as RegistrySettings},
 };
 use envconfig::Envconfig as _;
-use parse::{Bad, absolute, bytes, count, days, duration, integer, level, listen, nonzero, path};
+use parse::{
+    Bad, absolute, addresses, bytes, count, days, duration, integer, level, listen, mode, nonzero, path,
+};
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 use variables::Raw;
 pub use variables::{Documented, SETTINGS, env_example, help};
@@ -25,8 +28,16 @@ pub struct Config {
     pub catalog: Option<PathBuf>,
     /// `LISTEN`, or `FLASK_HOST` and `FLASK_PORT`.
     pub listen: Vec<SocketAddr>,
-    /// Whether `listen` was asked for, rather than being the default.
+    /// The Unix sockets of `LISTEN`.
+    pub listen_unix: Vec<PathBuf>,
+    /// `LISTEN_MODE`
+    pub listen_mode: u32,
+    /// Whether `LISTEN` was asked for, rather than being the default.
     pub listen_is_set: bool,
+    /// `TLS_LISTEN`
+    pub tls_listen: Vec<SocketAddr>,
+    /// `TLS_CERTIFICATE` and what goes with it.
+    pub tls: Option<TlsFiles>,
     /// `SYSTEMS`
     pub systems: Vec<String>,
     /// `STATE_DIR`, or `STATE_DIRECTORY`.
@@ -96,6 +107,16 @@ pub enum ConfigError {
         name: &'static str,
         /// Which file, and why.
         error: String,
+    },
+    /// It means nothing without another one.
+    #[error("{name}={value:?} has no effect without {needed}: set that as well, or not this")]
+    Alone {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it needs.
+        needed: &'static str,
     },
     /// The environment has something that is not text.
     #[error("the environment cannot be read: {0}")]
@@ -205,11 +226,25 @@ impl Config {
             max_closure_paths: parse("MAX_CLOSURE_PATHS", raw.max_closure_paths, between::<1, 100_000>)?,
             popularity: Arc::new(popularity),
         };
+        let tls_listen =
+            raw.tls_listen.clone().map(|all| parse("TLS_LISTEN", Some(all), addresses)).transpose()?;
+        let tls = tls::files([
+            raw.tls_listen,
+            raw.tls_certificate,
+            raw.tls_key,
+            raw.tls_client_ca,
+            raw.tls_client_auth,
+        ])?;
+        let (listen, listen_unix) = parse("LISTEN", raw.listen, listen)?;
         Ok(Self {
             flake,
             catalog,
-            listen: parse("LISTEN", raw.listen, listen)?,
+            listen,
+            listen_unix,
+            listen_mode: parse("LISTEN_MODE", raw.listen_mode, mode)?,
             listen_is_set,
+            tls_listen: tls_listen.unwrap_or_default(),
+            tls,
             systems: parse("SYSTEMS", raw.systems, systems)?,
             state_dir: parse("STATE_DIR", raw.state_dir, path)?,
             nix_daemon_socket: parse("NIX_DAEMON_SOCKET", raw.nix_daemon_socket, path)?,

@@ -85,8 +85,36 @@ pub(super) fn absolute(text: &str) -> Parsed<PathBuf> {
     std::path::absolute(text).map_err(|_| Bad("a path"))
 }
 
+/// `127.0.0.1:6443`, `unix:/run/registry.sock`, several with commas.
+pub(super) fn listen(text: &str) -> Parsed<(Vec<SocketAddr>, Vec<PathBuf>)> {
+    const ALLOWED: Bad =
+        Bad("addresses with ports such as 127.0.0.1:6443 or [::1]:6443, or unix:/path, separated by commas");
+    let (mut paths, mut others) = (Vec::new(), Vec::new());
+    for one in text.split(',').map(str::trim) {
+        match one.strip_prefix("unix:") {
+            // What the kernel takes for the name of a Unix socket.
+            Some(name) if name.len() < 108 => paths.push(path(name).map_err(|_| ALLOWED)?),
+            Some(_) => return Err(Bad("names of Unix sockets of at most 107 bytes")),
+            None => others.push(one),
+        }
+    }
+    match addresses(&others.join(",")) {
+        Ok(all) => Ok((all, paths)),
+        Err(_) if others.is_empty() && !paths.is_empty() => Ok((Vec::new(), paths)),
+        Err(_) => Err(ALLOWED),
+    }
+}
+
+/// The mode of a file, in octal.
+pub(super) fn mode(text: &str) -> Parsed<u32> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ 0..=0o777) => Ok(mode),
+        _ => Err(Bad("a mode such as 0660")),
+    }
+}
+
 /// `127.0.0.1:6443`, `[::]:6443`, `localhost:6443`, several with commas.
-pub(super) fn listen(text: &str) -> Parsed<Vec<SocketAddr>> {
+pub(super) fn addresses(text: &str) -> Parsed<Vec<SocketAddr>> {
     const ALLOWED: Bad =
         Bad("addresses with ports such as 127.0.0.1:6443 or [::1]:6443, separated by commas");
     let mut all = Vec::new();
@@ -131,7 +159,13 @@ mod tests {
 
     #[test]
     fn addresses_are_listed_with_commas() {
-        assert_eq!(listen("127.0.0.1:80, [::1]:81").unwrap().len(), 2);
+        assert_eq!(addresses("127.0.0.1:80, [::1]:81").unwrap().len(), 2);
+        let (all, paths) = listen("127.0.0.1:80, unix:/a,[::1]:81").unwrap();
+        assert_eq!((all.len(), paths), (2, vec![PathBuf::from("/a")]));
+        assert!(listen("unix:/a").is_ok());
+        for bad in ["unix:", "unix:a", "unix:/a,b", &format!("unix:/{}", "a".repeat(107))] {
+            assert!(listen(bad).is_err(), "{bad}");
+        }
         for bad in ["", ",", "127.0.0.1", "nowhere.invalid:x", ":80:"] {
             assert!(listen(bad).is_err(), "{bad}");
         }
@@ -140,7 +174,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in "\\PC{0,20}") {
-            let _ = (duration(&text), bytes(&text), days(&text), nonzero(&text), level(&text), path(&text));
+            let _ = (duration(&text), bytes(&text), days(&text), nonzero(&text), level(&text), path(&text), mode(&text));
         }
     }
 }

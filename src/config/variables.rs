@@ -49,8 +49,20 @@ settings! {
     catalog "CATALOG" = "",
         "A JSON file of names and derivations that are served without evaluating anything; read again when it changes.";
     listen "LISTEN" = "127.0.0.1:6443",
-        "Addresses and ports to listen on, separated by commas; the default is not, if a service manager hands over sockets.",
+        "Addresses and ports, and Unix sockets (unix:/path), to listen on for plain HTTP, separated by commas; the default is not, if a service manager hands over sockets or TLS_LISTEN is set.",
         aliases "FLASK_HOST and FLASK_PORT";
+    listen_mode "LISTEN_MODE" = "0660",
+        "The mode of the Unix sockets of LISTEN: who may write to one may pull.";
+    tls_listen "TLS_LISTEN" = "",
+        "Addresses and ports to listen on for HTTPS, separated by commas.";
+    tls_certificate "TLS_CERTIFICATE" = "",
+        "A PEM file with the certificate for HTTPS, and after it those that lead to one that clients trust; read again on SIGHUP, as are the next two.";
+    tls_key "TLS_KEY" = "",
+        "A PEM file with the certificate's private key.";
+    tls_client_ca "TLS_CLIENT_CA" = "",
+        "A PEM file with the certificates of those who sign clients' certificates; without it, clients are not asked for any.";
+    tls_client_auth "TLS_CLIENT_AUTH" = "",
+        "Whether clients must have a certificate (required, the default with TLS_CLIENT_CA) or may have one (optional).";
     systems "SYSTEMS" = "",
         "Nix systems to look attributes up in, the preferred first, separated by commas; this machine's if not set.";
     state_dir "STATE_DIR" = "/var/lib/forge-registry",

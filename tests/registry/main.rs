@@ -31,4 +31,5 @@ mod socket;
 mod streaming;
 mod support;
 mod systems;
+mod truncated;
 mod wire;
