@@ -268,6 +268,7 @@ let
     };
     str = simple "str" "string" isString;
     strMatching = pattern: simple "strMatching" "string matching the pattern ${pattern}" (x: isString x && match pattern x != null);
+    enum = values: simple "enum" "one of ${concatStringsSep ", " (map toJSON values)}" (x: elem x values);
     path = simple "path" "absolute path" (x: (isString x || isPath x || x ? outPath) && hasPrefix "/" (toString x));
     package = simple "package" "package" (x: x.type or null == "derivation");
     unspecified = simple "unspecified" "unspecified value" (_: true);

@@ -36,6 +36,11 @@ impl Authority {
 
     /// Signs `name.pem`, with the key `name.key`, for this machine; valid for so many days from now.
     pub fn sign(&self, name: &str, days: &str) {
+        self.sign_for(name, days, "DNS:localhost,IP:127.0.0.1,IP:::1");
+    }
+
+    /// The same, for other names and addresses.
+    pub fn sign_for(&self, name: &str, days: &str, names: &str) {
         let dir = self.dir.path();
         let [key, request, certificate] = ["key", "csr", "pem"].map(|kind| format!("{name}.{kind}"));
         let subject = format!("/CN={name}");
@@ -47,8 +52,7 @@ impl Authority {
                 "-subj", &subject,
             ],
         );
-        fs::write(dir.join("ext"), "subjectAltName=DNS:localhost,DNS:ip6-localhost,IP:127.0.0.1,IP:::1\n")
-            .unwrap();
+        fs::write(dir.join("ext"), format!("subjectAltName={names}\n")).unwrap();
         openssl(
             dir,
             &[

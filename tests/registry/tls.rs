@@ -104,7 +104,8 @@ fn tls_1_2_and_1_3_are_spoken_and_nothing_older() {
         assert!(accepted && text.contains(&format!("New, {name}")), "{text}");
     }
     let (accepted, text) = site.handshake(&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]);
-    assert!(!accepted && text.contains("alert protocol version"), "{text}");
+    assert!(!accepted && text.contains("no peer certificate available"), "{text}");
+    eventually("it is refused", || site.registry.logged("DEBUG the TLS handshake failed") == 1);
     assert_eq!(site.curl("/healthz", &[]).as_deref(), Some("ok\n"));
 }
 
@@ -202,7 +203,8 @@ fn a_handshake_has_an_end_and_those_that_fail_are_told_at_debug() {
     for stream in [&mut silent, &mut begun] {
         assert_eq!(stream.read(&mut [0; 100]).unwrap_or(0), 0, "it was answered");
     }
-    assert_eq!(site.registry.logged("the TLS handshake took longer than HEADER_TIMEOUT"), 2);
+    let line = "the TLS handshake took longer than HEADER_TIMEOUT";
+    eventually("both are told", || site.registry.logged(line) == 2);
     let mut broken = TcpStream::connect(&site.address).unwrap();
     broken.write_all(&[22; 100]).unwrap();
     eventually("it fails", || site.registry.logged("DEBUG the TLS handshake failed") == 1);
@@ -288,7 +290,7 @@ fn check_looks_at_the_certificate_and_warns_before_clients_do() {
     let mut site = Site::new(&[]);
     fs::set_permissions(site.authority.path("served.key"), fs::Permissions::from_mode(0o640)).unwrap();
     let (text, _) = site.registry.run_to_its_end(&["check"]);
-    assert!(text.contains("ok  TLS_CERTIFICATE: localhost, ip6-localhost, 127.0.0.1, ::1, until "), "{text}");
+    assert!(text.contains("ok  TLS_CERTIFICATE: localhost, 127.0.0.1, ::1, until "), "{text}");
     fs::set_permissions(site.authority.path("served.key"), fs::Permissions::from_mode(0o644)).unwrap();
     let (text, code) = site.registry.run_to_its_end(&["check"]);
     assert!(text.contains("BAD TLS_KEY: ") && text.contains("(mode 644)") && code == Some(1), "{text}");
