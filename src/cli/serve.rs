@@ -28,10 +28,12 @@ pub async fn serve(config: Config, inherited: Vec<Inherited>) -> ExitCode {
 async fn try_serve(mut config: Config, inherited: Vec<Inherited>) -> Result<(), Box<dyn std::error::Error>> {
     let signals = Signals::catch()?;
     let (daemon, resolver) = foundations(&config)?;
+    config.registry.max_mapped_files = open_files::mapped(config.registry.max_mapped_files);
     let registry = Registry::open(&config.state_dir, config.registry.clone(), daemon, resolver)?;
     let tls = open_tls(&config)?;
     let (listeners, sockets) = listeners(&config, inherited, tls.clone()).await?;
-    config.server.max_connections = open_files::connections(config.server.max_connections);
+    config.server.max_connections =
+        open_files::connections(config.server.max_connections, config.registry.max_mapped_files);
     let maintenance = tokio::spawn(registry.clone().maintain());
     let stopped = until_stopped(signals, registry.clone(), tls, config.shutdown_grace);
     let encoders = Encoders::new(config.max_encodings, config.encoding_min_rate);

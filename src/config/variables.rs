@@ -123,7 +123,7 @@ settings! {
     layers_max_bytes "LAYERS_MAX_BYTES" = "1GiB",
         "Size of the entry lists of layers that are computed from store paths, about 60 bytes a file; beyond that the least recently used go and are made again when asked for.";
     max_mapped_files "MAX_MAPPED_FILES" = "1024",
-        "Files of the store that are kept mapped.";
+        "Files of the store that are kept mapped, and open.";
 
     implicit_images "IMPLICIT_IMAGES" = "1",
         "Whether packages/<attribute> makes an image of a package that has none (1), or is not found (0).";
