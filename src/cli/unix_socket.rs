@@ -14,8 +14,8 @@ use tokio::net::UnixListener;
 #[derive(Debug)]
 pub struct UnixSocket {
     path: PathBuf,
-    /// Whoever takes the name gets to keep it.
-    inode: u64,
+    /// Whoever takes the name gets to keep it. An inode alone can be used again.
+    mark: (u64, i64, i64),
 }
 
 impl UnixSocket {
@@ -39,14 +39,18 @@ impl UnixSocket {
         let listener = UnixListener::bind(path)?;
         // Until here it has the mode that the umask leaves, which with any usual one lets nobody else in.
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-        let inode = fs::symlink_metadata(path)?.ino();
-        Ok((Self { path: path.into(), inode }, listener))
+        let mark = mark(&fs::symlink_metadata(path)?);
+        Ok((Self { path: path.into(), mark }, listener))
     }
+}
+
+fn mark(found: &fs::Metadata) -> (u64, i64, i64) {
+    (found.ino(), found.ctime(), found.ctime_nsec())
 }
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| mark(&found) == self.mark) {
             // Where it cannot be removed, it is replaced by the next start.
             let _ = fs::remove_file(&self.path);
         }
