@@ -54,6 +54,10 @@ let
     CACHE_SIZE = cfg.retention.images;
     CACHE_MAX_BYTES = cfg.cache.blobs;
     LAYERS_MAX_BYTES = cfg.cache.entryLists;
+    TLS_CERTIFICATE = if usesTls then tlsPath "certificate" else null;
+    TLS_KEY = if usesTls then tlsPath "key" else null;
+    TLS_CLIENT_CA = if usesTls && tls.clientCa != null then "%d/tls-client-ca" else null;
+    TLS_CLIENT_AUTH = if usesTls && tls.clientCa != null then tls.clientAuth else null;
     EVALUATOR_SOCKET = if evaluates then evaluatorSocket else null;
     EVALUATION_TIMEOUT = if evaluates then cfg.evaluator.timeLimit else null;
     ACCEPT_FLAKE_CONFIG = if evaluates && cfg.evaluator.acceptFlakeConfig then 1 else null;
@@ -63,6 +67,25 @@ let
   environment = mapAttrs (_: text) fromOptions // own;
   # Files outside of the store that the registry is to read.
   isOfHost = value: hasPrefix "/" value && !hasPrefix "/nix/store/" value;
+
+  inherit (cfg) tls;
+  usesTls = tls.acmeHost != null || tls.certificate != null;
+  acme = config.security.acme.certs.${tls.acmeHost};
+  # A key that a group may read is read where it is, so a reload finds the new one. Copies of credentials stay what they
+  # were at the start until systemd 260 (RefreshOnReload=), so they are for keys that root alone can read.
+  tlsGroup = if tls.acmeHost != null then acme.group else tls.group;
+  tlsFiles =
+    if tls.acmeHost != null then
+      {
+        certificate = "${acme.directory}/fullchain.pem";
+        key = "${acme.directory}/key.pem";
+      }
+    else
+      {
+        certificate = toString tls.certificate;
+        key = toString tls.key;
+      };
+  tlsPath = name: if tlsGroup != null then tlsFiles.${name} else "%d/tls-${name}";
 
   # Only the derivations are in the system, none of their outputs: nix-daemon builds an image when it is pulled.
   catalog = pkgs.writeText "forge-registry-catalog.json" (
@@ -98,6 +121,19 @@ let
       IPAddressAllow = "localhost";
       IPAddressDeny = "any";
     };
+
+  sockets = description: settings: port: addresses: {
+    inherit description;
+    documentation = [ "https://github.com/forge-registry/forge-registry" ];
+    wantedBy = [ "sockets.target" ];
+    listenStreams = map (stream port) addresses;
+    socketConfig = {
+      FreeBind = true; # addresses may come later than sockets
+      NoDelay = true;
+    }
+    // settings
+    // onlyLocal addresses;
+  };
 
   # What neither unit needs.
   confined = {
@@ -156,6 +192,7 @@ in
           "METRICS_LISTEN"
           "NIX_STORE_DIR"
           "STATE_DIR"
+          "TLS_LISTEN"
         ];
         component = "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*";
         badNames = filter (name: builtins.match "${component}(/${component})*" name == null) (
@@ -192,7 +229,7 @@ in
           message = "${prefix}.images: ${quoted badNames} is no name that clients take; use lower case letters, digits, and single . _ - or / between them";
         }
         {
-          assertion = cfg.openFirewall -> any (address: !isLocal address) cfg.listenAddresses;
+          assertion = cfg.openFirewall -> any (address: !isLocal address) (cfg.listenAddresses ++ lib.optionals usesTls tls.listenAddresses);
           message = "${prefix}.openFirewall has no effect, since nothing listens on an address that others reach; add for instance \"0.0.0.0\" and \"::\" to listenAddresses, or turn it off";
         }
         {
@@ -202,6 +239,30 @@ in
         {
           assertion = cfg.evaluator.acceptFlakeConfig -> cfg.flake != null;
           message = "${prefix}.evaluator.acceptFlakeConfig has no effect without a flake; set flake, or turn it off";
+        }
+        {
+          assertion = (tls.certificate == null) == (tls.key == null);
+          message = "${prefix}.tls: certificate and key go together; set both, or acmeHost instead of them";
+        }
+        {
+          assertion = tls.acmeHost != null -> tls.certificate == null && tls.key == null && tls.group == null;
+          message = "${prefix}.tls: acmeHost has a certificate, a key and a group already; remove certificate, key and group, or acmeHost";
+        }
+        {
+          assertion = tls.clientCa != null -> usesTls;
+          message = "${prefix}.tls.clientCa has no effect without a certificate; set acmeHost, or certificate and key";
+        }
+        {
+          assertion = usesTls -> !any isUnixSocket tls.listenAddresses;
+          message = "${prefix}.tls.listenAddresses: HTTPS is not served on Unix sockets; list these in listenAddresses";
+        }
+        {
+          assertion = usesTls && tls.port == cfg.port -> intersectLists tls.listenAddresses cfg.listenAddresses == [ ];
+          message = "${prefix}.tls.port is the port of plain HTTP on the same address; choose another one";
+        }
+        {
+          assertion = !inStore tls.key;
+          message = "${prefix}.tls.key is in the Nix store, where everybody can read it; give the path of a file elsewhere, as a string";
         }
         {
           assertion = !inStore cfg.environmentFile;
@@ -221,7 +282,10 @@ in
         }
       ];
 
-    networking.firewall.allowedTCPPorts = mkIf cfg.openFirewall [ cfg.port ];
+    networking.firewall.allowedTCPPorts = mkIf cfg.openFirewall (
+      optional (any (address: !isLocal address) cfg.listenAddresses) cfg.port
+      ++ optional (usesTls && any (address: !isLocal address) tls.listenAddresses) tls.port
+    );
 
     # `forge-registry images` and the like, for root.
     environment.systemPackages = [ cfg.package ];
@@ -235,47 +299,45 @@ in
     # Who may ask for evaluations.
     users.groups.forge-evaluator = mkIf evaluates { };
 
-    systemd.sockets.forge-registry = {
-      description = "Sockets of forge-registry";
-      documentation = [ "https://github.com/forge-registry/forge-registry" ];
-      wantedBy = [ "sockets.target" ];
-      listenStreams = map (stream cfg.port) cfg.listenAddresses;
-      socketConfig = {
-        FileDescriptorName = "http";
-        FreeBind = true; # addresses may come later than sockets
-        NoDelay = true;
-      }
-      // onlyLocal cfg.listenAddresses;
-    };
-
-    systemd.sockets.forge-registry-metrics = mkIf cfg.metrics.enable {
-      description = "Socket for metrics of forge-registry";
-      documentation = [ "https://github.com/forge-registry/forge-registry" ];
-      wantedBy = [ "sockets.target" ];
-      listenStreams = [ (stream cfg.metrics.port cfg.metrics.listenAddress) ];
-      socketConfig = {
-        FileDescriptorName = "metrics";
-        FreeBind = true;
+    systemd.sockets.forge-registry = sockets "Sockets of forge-registry" {
+      FileDescriptorName = "http";
+    } cfg.port cfg.listenAddresses;
+    systemd.sockets.forge-registry-https = mkIf usesTls (
+      sockets "Sockets of forge-registry for HTTPS" {
+        FileDescriptorName = "https";
         Service = "forge-registry.service";
-      }
-      // onlyLocal [ cfg.metrics.listenAddress ];
+      } tls.port tls.listenAddresses
+    );
+
+    systemd.sockets.forge-registry-metrics = mkIf cfg.metrics.enable (
+      sockets "Socket for metrics of forge-registry" {
+        FileDescriptorName = "metrics";
+        Service = "forge-registry.service";
+      } cfg.metrics.port [ cfg.metrics.listenAddress ]
+    );
+
+    security.acme.certs = mkIf (tls.acmeHost != null) {
+      ${tls.acmeHost}.reloadServices = [ "forge-registry.service" ];
     };
 
     systemd.services.forge-registry = {
       description = "Container registry for images built with Nix";
       documentation = [ "https://github.com/forge-registry/forge-registry" ];
       wantedBy = [ "multi-user.target" ];
-      wants = [ "nix-daemon.socket" ];
+      wants = [ "nix-daemon.socket" ] ++ optional (tls.acmeHost != null) "acme-${tls.acmeHost}.service";
       requires = [
         "forge-registry.socket"
       ]
+      ++ optional usesTls "forge-registry-https.socket"
       ++ optional cfg.metrics.enable "forge-registry-metrics.socket"
       ++ optional evaluates "forge-evaluator.socket";
       after = [
         "forge-registry.socket"
         "nix-daemon.socket"
       ]
+      ++ optional usesTls "forge-registry-https.socket"
       ++ optional cfg.metrics.enable "forge-registry-metrics.socket"
+      ++ optional (tls.acmeHost != null) "acme-${tls.acmeHost}.service"
       ++ optional evaluates "forge-evaluator.socket";
       # Else a switch to another configuration would stop the socket as well, and clients be refused.
       stopIfChanged = false;
@@ -292,10 +354,15 @@ in
         TimeoutStopSec = 60; # for saying how long it really takes
         LimitNOFILE = 65536; # connections, above all
         EnvironmentFile = optional (cfg.environmentFile != null) cfg.environmentFile;
+        SupplementaryGroups = optional evaluates "forge-evaluator" ++ optional (usesTls && tlsGroup != null) tlsGroup;
         LoadCredential =
           optional (cfg.auth.htpasswdFile != null) "htpasswd:${toString cfg.auth.htpasswdFile}"
-          ++ optional (cfg.auth.tokensFile != null) "tokens:${toString cfg.auth.tokensFile}";
-        SupplementaryGroups = optional evaluates "forge-evaluator";
+          ++ optional (cfg.auth.tokensFile != null) "tokens:${toString cfg.auth.tokensFile}"
+          ++ lib.optionals (usesTls && tlsGroup == null) [
+            "tls-certificate:${tlsFiles.certificate}"
+            "tls-key:${tlsFiles.key}"
+          ]
+          ++ optional (usesTls && tls.clientCa != null) "tls-client-ca:${toString tls.clientCa}";
         # Passed on as STATE_DIRECTORY.
         StateDirectory = "forge-registry";
         StateDirectoryMode = "0700";
@@ -310,7 +377,11 @@ in
           "/nix/var/nix/daemon-socket"
         ]
         ++ optional evaluates (dirOf evaluatorSocket)
-        ++ lib.unique (map dirOf (filter isOfHost (lib.attrValues own)));
+        ++ lib.unique (
+          map dirOf (
+            filter isOfHost (lib.attrValues own ++ lib.optionals (usesTls && tlsGroup != null) (lib.attrValues tlsFiles))
+          )
+        );
         # What of it would be writable besides the state, and the same tree a second time.
         ReadOnlyPaths = [
           "-+/tmp"

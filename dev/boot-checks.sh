@@ -102,6 +102,45 @@ install -D -m 755 /dev/stdin "$machine/usr/local/bin/nix-instantiate-of" <<-'END
 END
 check "a reload serves what is new in the catalog, by the same process" reload
 
+# --- HTTPS, as in docs/tls.md
+
+# certify NAME: a certificate, whose key a group may read.
+certify() {
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" -addext subjectAltName=IP:127.0.0.1 \
+		-keyout "$work/key.pem" -out "$work/chain.pem" 2>/dev/null &&
+		install -m 640 "$work/key.pem" "$work/chain.pem" "$machine/etc/forge-registry/" &&
+		enter chgrp registry-tls /etc/forge-registry/key.pem /etc/forge-registry/chain.pem
+}
+subject() { openssl s_client -connect 127.0.0.1:6444 </dev/null 2>/dev/null | sed -n 's/^subject=CN = //p'; }
+https() {
+	enter groupadd --system registry-tls && certify first || return 1
+	printf 'TLS_CERTIFICATE=/etc/forge-registry/chain.pem\nTLS_KEY=/etc/forge-registry/key.pem\n' >>"$machine/etc/forge-registry/environment"
+	cat >"$machine/etc/systemd/system/forge-registry-https.socket" <<-END
+		[Socket]
+		ListenStream=127.0.0.1:6444
+		FileDescriptorName=https
+		Service=forge-registry.service
+	END
+	install -D -m 644 /dev/stdin "$machine/etc/systemd/system/forge-registry.service.d/https.conf" <<-END
+		[Unit]
+		Requires=forge-registry-https.socket
+		After=forge-registry-https.socket
+		[Service]
+		SupplementaryGroups=registry-tls
+	END
+	# A socket is handed over to a service that starts after it.
+	enter systemctl daemon-reload && enter systemctl stop forge-registry.service && enter systemctl start forge-registry.service || return 1
+	fetch --cacert "$work/chain.pem" -o /dev/null https://127.0.0.1:6444/v2/ && fetch -o /dev/null "$registry/v2/" && same "$(subject)" first
+}
+check "HTTPS is served on a socket of its own, with a key that only a group may read" https
+new_certificate() {
+	local before
+	before=$(property MainPID)
+	certify second && enter systemctl reload forge-registry.service && same "$(subject)" second || return 1
+	same "$(property MainPID)" "$before" && has "$(property StatusText)" "certificate: 127.0.0.1, until "
+}
+check "a reload serves the new certificate, by the same process" new_certificate
+
 # --- the evaluator from within
 
 secrets() {
@@ -129,7 +168,7 @@ address_deny() { fails reaches any && reaches 192.0.2.1 && has "$(property IPAdd
 check "this kernel enforces IPAddressDeny, and the registry is reached in spite of its own" address_deny
 
 stop() {
-	enter systemctl stop forge-registry.socket forge-registry.service || return 1
+	enter systemctl stop forge-registry.socket forge-registry-https.socket forge-registry.service || return 1
 	same "$(property ActiveState)/$(property Result)" inactive/success && fails fetch "$registry/v2/"
 }
 check "it stops, and then nothing listens" stop
@@ -137,7 +176,7 @@ check "root lists images of a service that is stopped" has "$(images)" "packages
 check "root changes nothing in its state then" has "$(admin gc 2>&1)" "systemctl start forge-registry"
 
 # The same unit, with a shell in place of the registry; what is not forbidden to it is not forbidden to the registry.
-mkdir "$machine/etc/systemd/system/forge-registry.service.d"
+mkdir -p "$machine/etc/systemd/system/forge-registry.service.d"
 cat >"$machine/etc/systemd/system/forge-registry.service.d/probe.conf" <<-'END'
 	[Service]
 	Type=oneshot

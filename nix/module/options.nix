@@ -60,7 +60,77 @@ in
     openFirewall = mkOption {
       type = types.bool;
       default = false;
-      description = "Whether to open {option}`services.forge-registry.port` in the firewall.";
+      description = "Whether to open {option}`services.forge-registry.port` in the firewall, and the port for HTTPS, wherever they are listened on for others.";
+    };
+
+    tls = {
+      acmeHost = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "registry.example.org";
+        description = ''
+          The entry of {option}`security.acme.certs` whose certificate HTTPS is served with. The registry becomes a member
+          of the certificate's group, and is reloaded when it is renewed.
+        '';
+      };
+
+      certificate = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        example = "/var/lib/secrets/registry.pem";
+        description = "A PEM file with the certificate for HTTPS, and after it those that lead to one that clients trust.";
+      };
+
+      key = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        example = "/var/lib/secrets/registry.key";
+        description = "A PEM file with the certificate's private key.";
+      };
+
+      group = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "registry-tls";
+        description = ''
+          The group that may read {option}`certificate` and {option}`key`, which the registry then reads where they are:
+          `systemctl reload` is enough for new ones. Without a group, only root need be able to read them. Then systemd
+          hands over copies that it makes when the registry starts, and new ones need `systemctl restart`, which refuses no
+          connection.
+        '';
+      };
+
+      clientCa = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        description = "A PEM file with the certificates of those who sign clients' certificates. Without it, clients are not asked for any.";
+      };
+
+      clientAuth = mkOption {
+        type = types.enum [
+          "required"
+          "optional"
+        ];
+        default = "required";
+        description = "Whether clients must have a certificate, or may have one, with {option}`clientCa`.";
+      };
+
+      listenAddresses = mkOption {
+        type = types.nonEmptyListOf types.str;
+        default = lib.filter (address: !lib.hasPrefix "/" address) cfg.listenAddresses;
+        defaultText = literalExpression "the addresses among config.services.forge-registry.listenAddresses";
+        example = [
+          "0.0.0.0"
+          "::"
+        ];
+        description = "Addresses to listen on for HTTPS, if there is a certificate.";
+      };
+
+      port = mkOption {
+        type = types.port;
+        default = 6444;
+        description = "The TCP port of these addresses.";
+      };
     };
 
     flake = mkOption {

@@ -55,6 +55,22 @@ pkgs.testers.runNixOSTest {
       images.note = image;
       evaluator.accessTokensFile = "/etc/tokens";
       settings.LOG_LEVEL = "DEBUG";
+      tls = {
+        certificate = "/etc/tls/one.pem";
+        key = "/etc/tls/one.key";
+        listenAddresses = [ "0.0.0.0" ];
+      };
+    };
+    # what systemd hands over is there before the service starts
+    systemd.services.test-certificate = {
+      wantedBy = [ "forge-registry.service" ];
+      before = [ "forge-registry.service" ];
+      serviceConfig.Type = "oneshot";
+      script = ''
+        mkdir -p /etc/tls
+        ${pkgs.lib.getExe pkgs.openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+          -subj /CN=server -addext subjectAltName=DNS:server -keyout /etc/tls/one.key -out /etc/tls/one.pem
+      '';
     };
     environment.etc.tokens = {
       text = "access-tokens = secret.example=not-for-the-registry";
@@ -121,7 +137,7 @@ pkgs.testers.runNixOSTest {
     with subtest("it reloads and goes on"):
         before = show("MainPID")
         server.succeed("systemctl reload forge-registry.service")
-        assert show("StatusText") == "reloaded: 1 images in the catalog", show("StatusText")
+        assert show("StatusText").startswith("reloaded: 1 images in the catalog; certificate: server, until "), show("StatusText")
         assert show("MainPID") == before, "it was restarted"
         pull("note")
 
@@ -131,6 +147,12 @@ pkgs.testers.runNixOSTest {
         server.succeed("forge-registry forget packages/large")
         server.fail("forge-registry inspect packages/large")
         server.fail("setpriv --reuid=65534 --clear-groups forge-registry images")
+
+    with subtest("HTTPS is served with the certificate, beside plain HTTP"):
+        certificate = server.succeed("cat /etc/tls/one.pem")
+        client.succeed(f"cat >/tmp/ca.pem <<'END'\n{certificate}\nEND")
+        client.succeed("curl --silent --fail --cacert /tmp/ca.pem https://server:6444/v2/")
+        client.fail("curl --silent --fail https://server:6444/v2/")
 
     with subtest("it is confined"):
         for unit, highest in [("forge-registry.service", 5), ("forge-evaluator@.service", 16)]:
@@ -157,7 +179,7 @@ pkgs.testers.runNixOSTest {
         assert "secret.example" in evaluate('builtins.readFile (builtins.getEnv "NIX_USER_CONF_FILES")')
 
     with subtest("it stops"):
-        server.succeed("systemctl stop forge-registry.socket forge-registry.service")
+        server.succeed("systemctl stop forge-registry.socket forge-registry-https.socket forge-registry.service")
         assert (show("ActiveState"), show("Result")) == ("inactive", "success")
         client.fail(f"curl --silent --max-time 10 {registry}/v2/")
   '';

@@ -2,6 +2,7 @@
 
 use super::{
     EncodedBody, Mapping,
+    buffers::Buffers,
     virtual_tar::{TarReader, VirtualTar},
 };
 use crate::encode::Encoder;
@@ -24,6 +25,16 @@ const COMPRESSED: [&[u8]; 5] =
     [&[0x1f, 0x8b], &[0x28, 0xb5, 0x2f, 0xfd], &[0x50, 0x2a, 0x4d, 0x18], b"\xfd7zXZ\0", b"BZh"];
 const MAGIC_MAX: usize = 6;
 
+/// Who is going to look at the bytes of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// The kernel, and nobody before it: chunks of a mapped file are its pages.
+    Kernel,
+    /// This program too, to encrypt, encode or rearrange them: chunks are read into buffers. A file that has become
+    /// shorter is an error of the read; to look at a page that it no longer has would be the end of the program.
+    Program,
+}
+
 /// A blob whose bytes are at hand.
 #[derive(Debug, Clone)]
 pub struct Blob {
@@ -33,19 +44,25 @@ pub struct Blob {
 
 #[derive(Debug, Clone)]
 enum Backing {
-    Mapped { mapping: Arc<Mapping>, offset: u64 },
+    Mapped { mapping: Arc<Mapping>, offset: u64, buffers: Arc<Buffers> },
     Memory(Bytes),
     Tar(VirtualTar),
 }
 
 impl Blob {
-    /// `length` bytes of a mapping from `offset` on; an error if the file is shorter.
-    pub fn mapped(mapping: Arc<Mapping>, offset: u64, length: u64) -> io::Result<Self> {
+    /// `length` bytes of a mapping from `offset` on; an error if the file is shorter. Where they have to be read, this is
+    /// done in ranges that fit into one of the `buffers`.
+    pub fn mapped(
+        mapping: Arc<Mapping>,
+        offset: u64,
+        length: u64,
+        buffers: Arc<Buffers>,
+    ) -> io::Result<Self> {
         let end = offset.checked_add(length);
         if end.is_none_or(|end| end > mapping.len()) {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the blob ends beyond its file"));
         }
-        Ok(Self { bytes: Backing::Mapped { mapping, offset }, length })
+        Ok(Self { bytes: Backing::Mapped { mapping, offset, buffers }, length })
     }
 
     /// A small blob in memory.
@@ -69,15 +86,15 @@ impl Blob {
     }
 
     /// A body of the bytes in `range`, which is clamped to the blob.
-    pub fn body(&self, range: Range<u64>) -> BlobBody {
+    pub fn body(&self, range: Range<u64>, sight: Sight) -> BlobBody {
         let end = range.end.min(self.length);
         let next = range.start.min(end);
-        BlobBody { load: self.load(), next, end, loading: None }
+        BlobBody { load: self.load(sight), next, end, loading: None }
     }
 
     /// A body of all bytes, encoded.
     pub fn encoded(&self, encoder: Encoder) -> EncodedBody {
-        EncodedBody::new(self.load(), self.length, encoder)
+        EncodedBody::new(self.load(Sight::Program), self.length, encoder)
     }
 
     /// Whether the bytes are compressed already, as far as their beginning tells.
@@ -85,25 +102,25 @@ impl Blob {
         if matches!(self.bytes, Backing::Tar(_)) {
             return Ok(false);
         }
-        let (load, head) = (self.load(), 0..self.length.min(MAGIC_MAX as u64));
+        let (load, head) = (self.load(Sight::Program), 0..self.length.min(MAGIC_MAX as u64));
         let head = tokio::task::spawn_blocking(move || chunk(&load, head)).await??;
         Ok(COMPRESSED.iter().any(|magic| head.starts_with(magic)))
     }
 
     /// Reads ranges; blocks on the disk.
     pub fn reader(&self) -> impl Fn(Range<u64>) -> io::Result<Bytes> + use<> {
-        let load = self.load();
+        let load = self.load(Sight::Program);
         move |range| chunk(&load, range)
     }
 
     /// What brings ranges into memory.
-    fn load(&self) -> Load {
-        match &self.bytes {
-            Backing::Memory(bytes) => {
+    fn load(&self, sight: Sight) -> Load {
+        match (&self.bytes, sight) {
+            (Backing::Memory(bytes), _) => {
                 let bytes = bytes.clone();
                 Arc::new(move |range| Ok(bytes.slice(range.start as usize..range.end as usize)))
             }
-            Backing::Mapped { mapping, offset } => {
+            (Backing::Mapped { mapping, offset, .. }, Sight::Kernel) => {
                 let (mapping, offset) = (mapping.clone(), *offset);
                 Arc::new(move |range| {
                     let range = offset + range.start..offset + range.end;
@@ -111,7 +128,15 @@ impl Blob {
                     mapping.slice(range)
                 })
             }
-            Backing::Tar(tar) => {
+            (Backing::Mapped { mapping, offset, buffers }, Sight::Program) => {
+                let (mapping, offset, buffers) = (mapping.clone(), *offset, buffers.clone());
+                Arc::new(move |range| {
+                    let mut buffer = buffers.take();
+                    buffer.read(mapping.file(), offset + range.start, range.end - range.start)?;
+                    Ok(buffer.freeze())
+                })
+            }
+            (Backing::Tar(tar), _) => {
                 let reader = TarReader::new(tar.clone());
                 Arc::new(move |range| reader.read(range))
             }
@@ -131,7 +156,7 @@ pub(super) fn chunk(load: &Load, range: Range<u64>) -> io::Result<Bytes> {
     }
 }
 
-/// Yields a range of a blob in chunks whose pages are already in memory.
+/// Yields a range of a blob in chunks that are already in memory.
 ///
 /// A page that is not would make the kernel read the disk inside of the write to the socket, on a thread of the
 /// runtime that then serves nobody else. So each chunk is populated on a blocking thread first, while the previous

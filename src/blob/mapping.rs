@@ -1,4 +1,8 @@
 //! Memory-mapped files: the one module with `unsafe`.
+//!
+//! The kernel may be handed pages of a mapping to send: where the file has become shorter in the meantime, it answers
+//! with an error. This program must not look at them, since it would be killed (SIGBUS) by the first page that is not
+//! there any more; what it looks at, it has to read.
 
 use bytes::Bytes;
 use memmap2::{Advice, Mmap};
@@ -8,6 +12,7 @@ use std::{fs::File, io, ops::Range, sync::Arc};
 #[derive(Debug)]
 pub struct Mapping {
     map: Mmap,
+    file: File,
 }
 
 /// A part of a mapping that keeps the whole alive.
@@ -25,15 +30,20 @@ impl AsRef<[u8]> for Slice {
 impl Mapping {
     /// Maps a file that nobody writes to: one of the Nix store, which is immutable, or a finished one of the blob
     /// cache, which is written under another name, renamed once and then only ever unlinked.
-    pub fn new(file: &File) -> io::Result<Self> {
+    pub fn new(file: File) -> io::Result<Self> {
         // SAFETY: a map must not change while a `&[u8]` to it exists, and touching a page beyond the end of the file
         // would raise SIGBUS. Nothing writes to or truncates store objects (Nix makes them read-only before it
         // registers them) and cache files (see above); unlinking either leaves the pages readable. Every page is
         // populated through `populate`, which reports a vanished page or an I/O error as an error, before a slice of
-        // it is given out.
+        // it is given out, and only the kernel looks at what is given out (see `Sight`).
         #[allow(unsafe_code)]
-        let map = unsafe { Mmap::map(file)? };
-        Ok(Self { map })
+        let map = unsafe { Mmap::map(&file)? };
+        Ok(Self { map, file })
+    }
+
+    /// The file, to read from.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// The length in bytes.
@@ -60,7 +70,7 @@ impl Mapping {
         }
     }
 
-    /// The bytes of `range`, not copied; they keep the mapping alive.
+    /// The bytes of `range`, not copied, for the kernel to send; they keep the mapping alive.
     pub fn slice(self: &Arc<Self>, range: Range<u64>) -> io::Result<Bytes> {
         let range = self.check(range)?;
         Ok(Bytes::from_owner(Slice { mapping: self.clone(), range }))

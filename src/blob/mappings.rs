@@ -38,18 +38,23 @@ impl Mappings {
         Self { entries: Mutex::new(LruCache::new(capacity)) }
     }
 
-    /// The mapping of the file that had this path and fingerprint, if there is one. Touches no file.
+    /// The mapping of the file that had this path and fingerprint, if there is one, and if the file is still as long.
+    /// Opens no file.
     pub fn get(&self, path: &Path, fingerprint: Fingerprint) -> Option<Arc<Mapping>> {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = entries.get(path)?;
-        if entry.fingerprint == fingerprint { entry.mapping.upgrade() } else { None }
+        let mapping = {
+            let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            let entry = entries.get(path).filter(|entry| entry.fingerprint == fingerprint)?;
+            entry.mapping.upgrade()?
+        };
+        let now = mapping.file().metadata().ok()?;
+        (Fingerprint::of(&now) == fingerprint).then_some(mapping)
     }
 
     /// The mapping of an open file, made unless there is one.
     pub fn map(
         &self,
         path: PathBuf,
-        file: &File,
+        file: File,
         fingerprint: Fingerprint,
         keep: Keep,
     ) -> io::Result<Arc<Mapping>> {
@@ -87,12 +92,12 @@ mod tests {
         fs::write(&path, "a").unwrap();
         let mappings = Mappings::new(NonZeroUsize::new(1).unwrap());
         let (file, fingerprint) = open(&path);
-        let first = mappings.map(path.clone(), &file, fingerprint, Keep::No).unwrap();
-        let second = mappings.map(path.clone(), &file, fingerprint, Keep::No).unwrap();
+        let first = mappings.map(path.clone(), file.try_clone().unwrap(), fingerprint, Keep::No).unwrap();
+        let second = mappings.map(path.clone(), file.try_clone().unwrap(), fingerprint, Keep::No).unwrap();
         assert!(Arc::ptr_eq(&first, &second));
         drop((first, second));
         assert!(mappings.get(&path, fingerprint).is_none(), "nothing keeps it");
-        mappings.map(path.clone(), &file, fingerprint, Keep::Yes).unwrap();
+        mappings.map(path.clone(), file, fingerprint, Keep::Yes).unwrap();
         assert!(mappings.get(&path, fingerprint).is_some());
     }
 
@@ -103,12 +108,14 @@ mod tests {
         let mappings = Mappings::new(NonZeroUsize::new(1).unwrap());
         fs::write(&path, "old").unwrap();
         let (file, old) = open(&path);
-        mappings.map(path.clone(), &file, old, Keep::Yes).unwrap();
+        mappings.map(path.clone(), file, old, Keep::Yes).unwrap();
         fs::write(dir.path().join("b"), "new").unwrap();
         fs::rename(dir.path().join("b"), &path).unwrap();
         let (file, new) = open(&path);
         assert!(mappings.get(&path, new).is_none());
-        let mapping = mappings.map(path, &file, new, Keep::Yes).unwrap();
+        let mapping = mappings.map(path.clone(), file, new, Keep::Yes).unwrap();
         assert_eq!(mapping.slice(0..3).unwrap(), "new");
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1).unwrap();
+        assert!(mappings.get(&path, new).is_none(), "it has become shorter");
     }
 }

@@ -9,7 +9,7 @@ mod mappings;
 mod source;
 mod virtual_tar;
 
-pub use body::{Blob, BlobBody};
+pub use body::{Blob, BlobBody, Sight};
 pub use buffers::Buffers;
 pub use cache::{Cache, CacheError};
 pub use encoded::EncodedBody;

@@ -47,6 +47,6 @@ pub fn is_plain(config: &Config, address: &SocketAddr) -> bool {
 pub fn plain(address: &SocketAddr) -> String {
     format!(
         "{address} is plain HTTP, so passwords and tokens can be read on their way there; \
-         listen on 127.0.0.1 behind a proxy with TLS, and name that in TRUSTED_PROXIES"
+         serve HTTPS with TLS_LISTEN, or listen on 127.0.0.1 behind a proxy with TLS that is named in TRUSTED_PROXIES"
     )
 }

@@ -6,13 +6,15 @@ use super::{
 };
 use forge_registry::{
     access::Access,
-    config::Config,
+    config::{Address, Config},
+    http::{Tls, tls::TlsFiles},
     registry::state_format,
     resolve::{Catalog, Listing},
 };
 use std::{
     fs,
     io::{self, ErrorKind},
+    net::SocketAddr,
     path::Path,
     process::ExitCode,
 };
@@ -108,20 +110,23 @@ async fn try_check(config: Config) -> io::Result<usize> {
         }
     }?;
 
-    for address in &config.listen {
-        if access::is_plain(&config, address) {
-            print(format_args!("  !   LISTEN: {}", access::plain(address)))?;
-        }
+    let is_served = config.listen_is_set || config.tls_listen.is_empty();
+    let plain: Vec<SocketAddr> =
+        config.listen.iter().filter(|_| is_served).filter_map(Address::inet).collect();
+    for address in plain.iter().filter(|address| access::is_plain(&config, address)) {
+        print(format_args!("  !   LISTEN: {}", access::plain(address)))?;
+    }
+    let listen = plain.iter().map(|address| ("LISTEN", address));
+    for (name, address) in listen.chain(config.tls_listen.iter().map(|address| ("TLS_LISTEN", address))) {
         match tokio::net::TcpListener::bind(address).await {
-            Ok(_) => report.good("LISTEN", &format!("{address} is free")),
+            Ok(_) => report.good(name, &format!("{address} is free")),
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                report.good("LISTEN", &format!("{address} is in use, by this registry if it runs"))
+                report.good(name, &format!("{address} is in use, by this registry if it runs"))
             }
-            Err(error) => {
-                report.bad("LISTEN", &format!("{address}: {error}"), "choose another address or port")
-            }
+            Err(error) => report.bad(name, &format!("{address}: {error}"), "choose another address or port"),
         }?;
     }
+    report.certificate(config.tls)?;
 
     match report.failures {
         0 => print("everything is fine")?,
@@ -154,6 +159,27 @@ impl Report {
     fn bad(&mut self, name: &str, problem: &str, advice: &str) -> io::Result<()> {
         self.failures += 1;
         print(format_args!("  BAD {name}: {problem}\n      {advice}"))
+    }
+
+    fn certificate(&mut self, files: Option<TlsFiles>) -> io::Result<()> {
+        let Some(files) = files else { return Ok(()) };
+        match Tls::open(files) {
+            Ok((_, (_, Some(warning)))) => {
+                let (name, problem) = warning.split_once('=').unwrap_or(("TLS_CERTIFICATE", &warning));
+                self.bad(name, problem, "mend that, and reload the registry (SIGHUP)")
+            }
+            Ok((_, (certificate, None))) => {
+                self.good("TLS_CERTIFICATE", &format!("{certificate}; TLS_KEY is its key"))
+            }
+            Err(error) => {
+                let problem = format!("{}: {}", error.path.display(), error.problem);
+                self.bad(
+                    error.setting,
+                    &problem,
+                    "see that the registry's user can read it, and that the files belong together",
+                )
+            }
+        }
     }
 
     fn state_dir(&mut self, path: &Path) -> io::Result<()> {

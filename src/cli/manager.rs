@@ -1,7 +1,7 @@
 //! The service manager: what it is told (`sd_notify(3)`), and what its signals mean.
 
 use super::access;
-use forge_registry::{access::Access, registry::Registry};
+use forge_registry::{access::Access, http::Tls, registry::Registry};
 use sd_notify::NotifyState as State;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -30,13 +30,15 @@ impl Signals {
     }
 }
 
+/// What SIGHUP reads again.
+pub struct Reloaded {
+    pub registry: Arc<Registry>,
+    pub access: Option<Arc<Access>>,
+    pub tls: Option<Arc<Tls>>,
+}
+
 /// To be awaited by the server once it serves: says so, reloads on SIGHUP, and returns on SIGTERM or SIGINT.
-pub async fn until_stopped(
-    mut signals: Signals,
-    registry: Arc<Registry>,
-    access: Option<Arc<Access>>,
-    grace: Duration,
-) {
+pub async fn until_stopped(mut signals: Signals, reloaded: Reloaded, grace: Duration) {
     tell(&[State::Ready]);
     if let Some(period) = sd_notify::watchdog_enabled() {
         tokio::spawn(feed_watchdog(period));
@@ -45,7 +47,7 @@ pub async fn until_stopped(
         tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
-            _ = signals.hang_up.recv() => reload(&registry, access.as_ref()).await,
+            _ = signals.hang_up.recv() => reload(&reloaded).await,
         }
     }
     tracing::info!("stopping: running responses are finished, builds are nix-daemon's");
@@ -54,32 +56,48 @@ pub async fn until_stopped(
 }
 
 /// Reads again what was read from files at the start. Whatever cannot be used leaves in force what there was.
-async fn reload(registry: &Arc<Registry>, access: Option<&Arc<Access>>) {
+async fn reload(Reloaded { registry, access, tls }: &Reloaded) {
     match State::monotonic_usec_now() {
         Ok(now) => tell(&[State::Reloading, now]),
         Err(error) => tracing::warn!("the time of the reload is not known: {error}"),
     }
-    let mut status = match registry.reload_catalog().await {
-        Ok(None) => "reloaded".to_owned(),
-        Ok(Some(entries)) => format!("reloaded: {entries} images in the catalog"),
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    match registry.reload_catalog().await {
+        Ok(entries) => done.extend(entries.map(|entries| format!("{entries} images in the catalog"))),
         Err(error) => {
             tracing::error!("not reloaded, the last good catalog stays: CATALOG: {error}");
-            format!("not reloaded: CATALOG: {error}")
+            failed.push(format!("CATALOG: {error}"));
         }
-    };
+    }
     if let Some(access) = access {
-        status += "; ";
-        status += &match access::reload(access).await {
+        match access::reload(access).await {
             Ok(found) => {
                 tracing::info!("access is controlled anew: {found}");
-                found
+                done.push(found);
             }
             Err(error) => {
                 tracing::error!("not reloaded, access is controlled as before: {error}");
-                format!("access not reloaded: {error}")
+                failed.push(error);
             }
-        };
+        }
     }
+    match tls.as_deref().map(Tls::reload) {
+        None => {}
+        Some(Ok((certificate, warning))) => {
+            tracing::info!("certificate: {certificate}");
+            if let Some(warning) = warning {
+                tracing::warn!("{warning}");
+            }
+            done.push(format!("certificate: {certificate}"));
+        }
+        Some(Err(error)) => {
+            tracing::error!("not reloaded, the last good certificate stays: {error}");
+            failed.push(error.to_string());
+        }
+    }
+    let (outcome, what) =
+        if failed.is_empty() { ("reloaded", done.join("; ")) } else { ("not reloaded", failed.join("; ")) };
+    let status = if what.is_empty() { outcome.to_owned() } else { format!("{outcome}: {what}") };
     tell(&[State::Ready, State::Status(&status)]);
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     access, foundations,
-    manager::{Signals, until_stopped},
+    manager::{Reloaded, Signals, until_stopped},
     open_files,
     sockets::{InheritedSockets, listeners, metrics_listeners},
 };
@@ -10,11 +10,11 @@ use forge_registry::{
     admin,
     config::Config,
     encode::Encoders,
-    http::{self, Guard, Listener, ServerLimits, Service},
+    http::{self, Guard, Listener, ServerLimits, Service, Tls, tls::TlsError},
     metrics::Metrics,
     registry::{Registry, StateError},
 };
-use std::{future::pending, process::ExitCode};
+use std::{future::pending, process::ExitCode, sync::Arc};
 
 /// Connections to the metrics at a time. They are not among `MAX_CONNECTIONS`, so neither keeps the other out.
 const MAX_METRICS_CONNECTIONS: u32 = 16;
@@ -57,15 +57,19 @@ async fn try_serve(
     let (daemon, resolver) = foundations(&config)?;
     let metrics = Metrics::default();
     let daemon = daemon.with_metrics(metrics.daemon.clone());
+    config.registry.max_mapped_files = open_files::mapped(config.registry.max_mapped_files);
     let registry =
         Registry::open(&config.state_dir, config.registry.clone(), daemon, resolver, metrics.clone())?;
-    let metrics_listeners = metrics_listeners(&config, inherited.metrics).await?;
-    let listeners = listeners(&config, inherited.http).await?;
+    let tls = open_tls(&config)?;
+    let (metrics_listeners, metrics_sockets) = metrics_listeners(&config, inherited.metrics).await?;
+    let (listeners, sockets) = listeners(&config, inherited.http, tls.clone()).await?;
     access::warn_of_plain(&config, &listeners);
-    config.server.max_connections = open_files::connections(config.server.max_connections);
+    config.server.max_connections =
+        open_files::connections(config.server.max_connections, config.registry.max_mapped_files);
     let admin = admin_socket(&config)?.map(|server| tokio::spawn(server.run(registry.clone())));
     let maintenance = tokio::spawn(registry.clone().maintain());
-    let stopped = until_stopped(signals, registry.clone(), access.clone(), config.shutdown_grace);
+    let reloaded = Reloaded { registry: registry.clone(), access: access.clone(), tls };
+    let stopped = until_stopped(signals, reloaded, config.shutdown_grace);
     let encoders = Encoders::new(config.max_encodings, config.encoding_min_rate);
     let encoders = encoders.with_metrics(metrics.encodings.clone());
     let service = Service::new(registry.clone(), config.route, encoders)
@@ -79,6 +83,7 @@ async fn try_serve(
     if cut > 0 {
         tracing::warn!(connections = cut, "SHUTDOWN_GRACE has passed, connections were cut");
     }
+    drop((sockets, metrics_sockets));
     maintenance.abort();
     if let Some(admin) = admin {
         admin.abort();
@@ -93,4 +98,14 @@ async fn try_serve(
 async fn serve_operators(listeners: Vec<Listener>, service: Service<Registry>, limits: &ServerLimits) -> u32 {
     let limits = ServerLimits { max_connections: MAX_METRICS_CONNECTIONS, ..limits.clone() };
     http::serve(listeners, service, limits, pending(), std::time::Duration::ZERO).await
+}
+
+fn open_tls(config: &Config) -> Result<Option<Arc<Tls>>, TlsError> {
+    let Some(files) = config.tls.clone() else { return Ok(None) };
+    let (tls, (certificate, warning)) = Tls::open(files)?;
+    tracing::info!("certificate: {certificate}");
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+    Ok(Some(Arc::new(tls)))
 }

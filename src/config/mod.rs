@@ -2,19 +2,22 @@
 
 mod access;
 mod parse;
+mod tls;
 mod variables;
 
 use crate::{
     access::{AccessSettings, Proxies},
     closure::{Popularity, Strategy},
-    http::{RouteLimits, ServerLimits},
+    http::{RouteLimits, ServerLimits, tls::TlsFiles},
     image,
     nix::hide_secrets,
     registry::{Retention, Settings as RegistrySettings},
 };
 use envconfig::Envconfig as _;
 pub use parse::Address;
-use parse::{Bad, absolute, addresses, bytes, count, days, duration, integer, level, listen, nonzero, path};
+use parse::{
+    Bad, absolute, addresses, bytes, count, days, duration, integer, level, listen, mode, nonzero, path,
+};
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 use variables::Raw;
 pub use variables::{Documented, SETTINGS, env_example, help};
@@ -29,11 +32,17 @@ pub struct Config {
     /// `CATALOG`
     pub catalog: Option<PathBuf>,
     /// `LISTEN`, or `FLASK_HOST` and `FLASK_PORT`.
-    pub listen: Vec<SocketAddr>,
-    /// Whether `listen` was asked for, rather than being the default.
+    pub listen: Vec<Address>,
+    /// `LISTEN_MODE`
+    pub listen_mode: u32,
+    /// Whether `LISTEN` was asked for, rather than being the default.
     pub listen_is_set: bool,
     /// `METRICS_LISTEN`; empty if metrics are not served.
     pub metrics_listen: Vec<Address>,
+    /// `TLS_LISTEN`
+    pub tls_listen: Vec<SocketAddr>,
+    /// `TLS_CERTIFICATE` and what goes with it.
+    pub tls: Option<TlsFiles>,
     /// `SYSTEMS`
     pub systems: Vec<String>,
     /// `STATE_DIR`, or `STATE_DIRECTORY`.
@@ -111,6 +120,16 @@ pub enum ConfigError {
         name: &'static str,
         /// Which file, and why.
         error: String,
+    },
+    /// It means nothing without another one.
+    #[error("{name}={value:?} has no effect without {needed}: set that as well, or not this")]
+    Alone {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it needs.
+        needed: &'static str,
     },
     /// The environment has something that is not text.
     #[error("the environment cannot be read: {0}")]
@@ -236,16 +255,28 @@ impl Config {
         let state_dir = parse("STATE_DIR", raw.state_dir, path)?;
         let admin_socket =
             raw.admin_socket.map(|file| parse("ADMIN_SOCKET", Some(file), path)).transpose()?;
+        let tls_listen =
+            raw.tls_listen.clone().map(|all| parse("TLS_LISTEN", Some(all), addresses)).transpose()?;
+        let tls = tls::files([
+            raw.tls_listen,
+            raw.tls_certificate,
+            raw.tls_key,
+            raw.tls_client_ca,
+            raw.tls_client_auth,
+        ])?;
         Ok(Self {
             flake,
             package_set,
             catalog,
             listen: parse("LISTEN", raw.listen, listen)?,
+            listen_mode: parse("LISTEN_MODE", raw.listen_mode, mode)?,
             listen_is_set,
             metrics_listen: match raw.metrics_listen {
-                Some(text) => parse("METRICS_LISTEN", Some(text), addresses)?,
+                Some(text) => parse("METRICS_LISTEN", Some(text), listen)?,
                 None => Vec::new(),
             },
+            tls_listen: tls_listen.unwrap_or_default(),
+            tls,
             systems: parse("SYSTEMS", raw.systems, systems)?,
             admin_socket_is_set: admin_socket.is_some(),
             admin_socket: admin_socket.unwrap_or_else(|| state_dir.join("admin.socket")),

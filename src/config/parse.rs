@@ -86,20 +86,6 @@ pub(super) fn absolute(text: &str) -> Parsed<PathBuf> {
     std::path::absolute(text).map_err(|_| Bad("a path"))
 }
 
-/// `127.0.0.1:6443`, `[::]:6443`, `localhost:6443`, several with commas.
-pub(super) fn listen(text: &str) -> Parsed<Vec<SocketAddr>> {
-    const ALLOWED: Bad =
-        Bad("addresses with ports such as 127.0.0.1:6443 or [::1]:6443, separated by commas");
-    let mut all = Vec::new();
-    for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
-        match one.parse() {
-            Ok(address) => all.push(address),
-            Err(_) => all.extend(one.to_socket_addrs().map_err(|_| ALLOWED)?),
-        }
-    }
-    if all.is_empty() { Err(ALLOWED) } else { Ok(all) }
-}
-
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
@@ -109,25 +95,58 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Address {
+    /// The address and port, if it is not a Unix socket.
+    pub fn inet(&self) -> Option<SocketAddr> {
         match self {
-            Self::Inet(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Inet(address) => Some(*address),
+            Self::Unix(_) => None,
         }
     }
 }
 
-/// As [`listen`], and absolute paths of Unix sockets.
-pub(super) fn addresses(text: &str) -> Parsed<Vec<Address>> {
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// As [`addresses`], and Unix sockets: `unix:/path`, or an absolute path.
+pub(super) fn listen(text: &str) -> Parsed<Vec<Address>> {
     const ALLOWED: Bad =
-        Bad("addresses with ports such as 127.0.0.1:9643, or paths of Unix sockets, separated by commas");
+        Bad("addresses with ports such as 127.0.0.1:6443 or [::1]:6443, or unix:/path, separated by commas");
     let mut all = Vec::new();
     for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
-        if one.starts_with('/') {
-            all.push(Address::Unix(one.into()));
-        } else {
-            all.extend(listen(one).map_err(|_| ALLOWED)?.into_iter().map(Address::Inet));
+        match one.strip_prefix("unix:").or(Some(one).filter(|one| one.starts_with('/'))) {
+            // What the kernel takes for the name of a Unix socket.
+            Some(name) if name.len() < 108 => all.push(Address::Unix(path(name).map_err(|_| ALLOWED)?)),
+            Some(_) => return Err(Bad("names of Unix sockets of at most 107 bytes")),
+            None => all.extend(addresses(one).map_err(|_| ALLOWED)?.into_iter().map(Address::Inet)),
+        }
+    }
+    if all.is_empty() { Err(ALLOWED) } else { Ok(all) }
+}
+
+/// The mode of a file, in octal.
+pub(super) fn mode(text: &str) -> Parsed<u32> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ 0..=0o777) => Ok(mode),
+        _ => Err(Bad("a mode such as 0660")),
+    }
+}
+
+/// `127.0.0.1:6443`, `[::]:6443`, `localhost:6443`, several with commas.
+pub(super) fn addresses(text: &str) -> Parsed<Vec<SocketAddr>> {
+    const ALLOWED: Bad =
+        Bad("addresses with ports such as 127.0.0.1:6443 or [::1]:6443, separated by commas");
+    let mut all = Vec::new();
+    for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
+        match one.parse() {
+            Ok(address) => all.push(address),
+            Err(_) => all.extend(one.to_socket_addrs().map_err(|_| ALLOWED)?),
         }
     }
     if all.is_empty() { Err(ALLOWED) } else { Ok(all) }
@@ -165,28 +184,22 @@ mod tests {
 
     #[test]
     fn addresses_are_listed_with_commas() {
-        assert_eq!(listen("127.0.0.1:80, [::1]:81").unwrap().len(), 2);
-        for bad in ["", ",", "127.0.0.1", "nowhere.invalid:x", ":80:"] {
+        assert_eq!(addresses("127.0.0.1:80, [::1]:81").unwrap().len(), 2);
+        let all = listen("127.0.0.1:80, unix:/a,[::1]:81, /b").unwrap();
+        let all: Vec<String> = all.iter().map(Address::to_string).collect();
+        assert_eq!(all, ["127.0.0.1:80", "unix:/a", "[::1]:81", "unix:/b"]);
+        for bad in ["unix:", "unix:a", "unix:/a,b", &format!("unix:/{}", "a".repeat(107))] {
             assert!(listen(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn metrics_are_on_addresses_and_paths() {
-        let all = addresses("127.0.0.1:9643, /run/metrics.socket").unwrap();
-        assert_eq!(
-            all.iter().map(Address::to_string).collect::<Vec<_>>(),
-            ["127.0.0.1:9643", "/run/metrics.socket"]
-        );
-        for bad in ["", "metrics.socket", "127.0.0.1", ","] {
-            assert!(addresses(bad).is_err(), "{bad}");
+        for bad in ["", ",", "127.0.0.1", "nowhere.invalid:x", ":80:"] {
+            assert!(listen(bad).is_err(), "{bad}");
         }
     }
 
     proptest! {
         #[test]
         fn no_text_panics(text in "\\PC{0,20}") {
-            let _ = (duration(&text), bytes(&text), days(&text), nonzero(&text), level(&text), path(&text));
+            let _ = (duration(&text), bytes(&text), days(&text), nonzero(&text), level(&text), path(&text), mode(&text));
         }
     }
 }

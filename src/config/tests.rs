@@ -19,7 +19,7 @@ fn every_default_is_valid_and_empty_is_unset() {
         SETTINGS.iter().map(|s| (s.name, "")).filter(|(n, _)| *n != "FLAKE").collect();
     let (defaults, empty) = (config(&[]), config(&empty));
     assert_eq!(format!("{defaults:?}"), format!("{empty:?}"));
-    assert_eq!(defaults.listen, ["127.0.0.1:6443".parse().unwrap()]);
+    assert_eq!(defaults.listen, [Address::Inet("127.0.0.1:6443".parse().unwrap())]);
     assert_eq!(defaults.systems, [format!("{}-linux", std::env::consts::ARCH)]);
 }
 
@@ -32,10 +32,10 @@ fn the_names_of_the_former_registry_still_work() {
     ]);
     let old = old.unwrap();
     assert_eq!(old.flake.as_deref(), Some("github:a/b"));
-    assert_eq!(old.listen, ["[::1]:5000".parse().unwrap()]);
-    assert_eq!(config(&[("FLASK_PORT", "5000")]).listen, ["0.0.0.0:5000".parse().unwrap()]);
+    assert_eq!(old.listen, [Address::Inet("[::1]:5000".parse().unwrap())]);
+    assert_eq!(config(&[("FLASK_PORT", "5000")]).listen, [Address::Inet("0.0.0.0:5000".parse().unwrap())]);
     let both = config(&[("LISTEN", "127.0.0.1:1"), ("FLASK_PORT", "2"), ("GITHUB_REPO", "x:y")]);
-    assert_eq!(both.listen, ["127.0.0.1:1".parse().unwrap()]);
+    assert_eq!(both.listen, [Address::Inet("127.0.0.1:1".parse().unwrap())]);
     assert_eq!(both.flake.as_deref(), Some("github:o/r"));
 }
 
@@ -81,12 +81,34 @@ fn a_bad_value_is_one_line_with_name_value_and_what_is_allowed() {
         ("LAYER_STRATEGY", "best"),
         ("MAX_CLOSURE_PATHS", "0"),
         ("NIX_SNAPSHOTTER", "2"),
+        ("LISTEN", "unix:relative"),
+        ("LISTEN_MODE", "1777"),
+        ("TLS_LISTEN", "unix:/a"),
     ];
     for (name, value) in bad {
         let error = Config::from_variables([FLAKE, (name, value)]).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{name}={value:?} is not valid: expected ")), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
+}
+
+#[test]
+fn settings_of_tls_that_mean_nothing_alone_are_refused() {
+    let [certificate, key] = [("TLS_CERTIFICATE", "/c.pem"), ("TLS_KEY", "/k.pem")];
+    let [ca, auth] = [("TLS_CLIENT_CA", "/ca.pem"), ("TLS_CLIENT_AUTH", "optional")];
+    let listen = ("TLS_LISTEN", "127.0.0.1:1");
+    for (variables, expected) in [
+        (&[certificate][..], "TLS_CERTIFICATE=\"/c.pem\" has no effect without TLS_KEY"),
+        (&[key, listen], "TLS_KEY=\"/k.pem\" has no effect without TLS_CERTIFICATE"),
+        (&[listen], "TLS_LISTEN=\"127.0.0.1:1\" has no effect without TLS_CERTIFICATE and TLS_KEY"),
+        (&[ca], "TLS_CLIENT_CA=\"/ca.pem\" has no effect without TLS_CERTIFICATE and TLS_KEY"),
+        (&[certificate, key, auth], "TLS_CLIENT_AUTH=\"optional\" has no effect without TLS_CLIENT_CA"),
+        (&[certificate, key, ca, ("TLS_CLIENT_AUTH", "maybe")], "TLS_CLIENT_AUTH=\"maybe\" is not valid"),
+    ] {
+        let error = Config::from_variables([&[FLAKE], variables].concat()).unwrap_err().to_string();
+        assert!(error.starts_with(expected) && error.lines().count() == 1, "{error}");
+    }
+    assert!(config(&[certificate, key, listen, ca, auth]).tls.is_some());
 }
 
 #[test]

@@ -52,10 +52,22 @@ settings! {
     catalog "CATALOG" = "",
         "A JSON file of names and derivations that are served without evaluating anything; read again when it changes.";
     listen "LISTEN" = "127.0.0.1:6443",
-        "Addresses and ports to listen on, separated by commas; the default is not, if a service manager hands over sockets.",
+        "Addresses and ports, and Unix sockets (unix:/path), to listen on for plain HTTP, separated by commas; the default is not, if a service manager hands over sockets or TLS_LISTEN is set.",
         aliases "FLASK_HOST and FLASK_PORT";
+    listen_mode "LISTEN_MODE" = "0660",
+        "The mode of the Unix sockets of LISTEN and METRICS_LISTEN: who may write to one may use it.";
+    tls_listen "TLS_LISTEN" = "",
+        "Addresses and ports to listen on for HTTPS, separated by commas.";
+    tls_certificate "TLS_CERTIFICATE" = "",
+        "A PEM file with the certificate for HTTPS, and after it those that lead to one that clients trust; read again on SIGHUP, as are the next two.";
+    tls_key "TLS_KEY" = "",
+        "A PEM file with the certificate's private key.";
+    tls_client_ca "TLS_CLIENT_CA" = "",
+        "A PEM file with the certificates of those who sign clients' certificates; without it, clients are not asked for any.";
+    tls_client_auth "TLS_CLIENT_AUTH" = "",
+        "Whether clients must have a certificate (required, the default with TLS_CLIENT_CA) or may have one (optional).";
     metrics_listen "METRICS_LISTEN" = "",
-        "Addresses and ports, or paths of Unix sockets, to serve /metrics on for Prometheus, with /healthz and /readyz; none if not set.";
+        "Addresses and ports, or Unix sockets (unix:/path), to serve /metrics on for Prometheus, with /healthz and /readyz; none if not set.";
     systems "SYSTEMS" = "",
         "Nix systems to look attributes up in, the preferred first, separated by commas; this machine's if not set.";
     state_dir "STATE_DIR" = "/var/lib/forge-registry",
@@ -118,7 +130,7 @@ settings! {
     layers_max_bytes "LAYERS_MAX_BYTES" = "1GiB",
         "Size of the entry lists of layers that are computed from store paths, about 60 bytes a file; beyond that the least recently used go and are made again when asked for.";
     max_mapped_files "MAX_MAPPED_FILES" = "1024",
-        "Files of the store that are kept mapped.";
+        "Files of the store that are kept mapped, and open.";
 
     implicit_images "IMPLICIT_IMAGES" = "1",
         "Whether packages/<attribute> makes an image of a package that has none (1), or is not found (0).";

@@ -13,7 +13,7 @@ use super::{
     route::Page,
 };
 use crate::{
-    blob::Blob,
+    blob::{Blob, Sight},
     encode::{Coding, Encoder},
     metrics::Format,
     oci::{Digest, Document, Index, Reference, media_type},
@@ -45,6 +45,8 @@ pub struct Asked<'a> {
     pub version: Version,
     /// Whether the client is on this machine.
     pub is_local: bool,
+    /// Who looks at the bytes of the response.
+    pub sight: Sight,
 }
 
 impl Asked<'_> {
@@ -133,14 +135,14 @@ pub fn blob(
     }
     let (length, body) = match ranges(asked, digest, blob.len()) {
         Ranges::Unsatisfiable => return Err(Failure::range(blob.len())),
-        Ranges::Whole => (blob.len(), Body::Blob(blob.body(0..blob.len()))),
+        Ranges::Whole => (blob.len(), Body::Blob(blob.body(0..blob.len(), asked.sight))),
         Ranges::One(part) => {
             headers.insert(header::CONTENT_RANGE, text(content_range(&part, blob.len()))?);
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            (part.end - part.start, Body::Blob(blob.body(part)))
+            (part.end - part.start, Body::Blob(blob.body(part, asked.sight)))
         }
         Ranges::Many(parts) => {
-            let body = MultipartBody::new(blob, &parts, boundary);
+            let body = MultipartBody::new(blob, &parts, boundary, asked.sight);
             let content_type = format!("multipart/byteranges; boundary={boundary}");
             headers.insert(header::CONTENT_TYPE, text(content_type)?);
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;

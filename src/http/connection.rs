@@ -10,7 +10,9 @@ use super::{
     peer::Peer,
     refusal,
     service::Service,
+    tls::{Handshake, Tls},
 };
+use crate::blob::Sight;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Version, header};
 use http_body::{Body, Frame, SizeHint};
@@ -30,6 +32,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
     sync::{Notify, watch},
     time::{Instant, sleep_until, timeout},
 };
@@ -88,25 +91,67 @@ impl<A: Api> Shared<A> {
         Self { service, limits, make_room: Notify::new(), crowd, builder }
     }
 
+    /// Serves a TLS connection, from its handshake on.
+    pub async fn run_tls(
+        &self,
+        stream: TcpStream,
+        tls: &Tls,
+        peer: Peer,
+        place: Place,
+        mut phase: watch::Receiver<Phase>,
+    ) {
+        let handshaken = tokio::select! {
+            handshaken = timeout(self.limits.header_timeout, tls.handshake(stream)) => handshaken,
+            _ended = phase.wait_for(|phase| *phase == Phase::Cut) => return,
+        };
+        match handshaken {
+            Ok(Ok(Handshake::Done(stream))) => self.run(stream, peer, place, Sight::Program, phase).await,
+            Ok(Ok(Handshake::Plain(mut stream))) => {
+                self.refuse(&mut stream, Failure::plain_http(), peer, phase).await;
+            }
+            Ok(Err(error)) => tracing::debug!(client = %peer, %error, "the TLS handshake failed"),
+            Err(_) => tracing::debug!(client = %peer, "the TLS handshake took longer than HEADER_TIMEOUT"),
+        }
+    }
+
     /// Serves a connection until either side closes it, a limit is hit, or the server says so. `io` may as well be a
-    /// TLS stream or a Unix socket.
-    /// What its place among those of the same client does not allow is refused.
-    pub async fn run<I>(&self, io: I, peer: Peer, place: Place, mut phase: watch::Receiver<Phase>)
-    where
+    /// TLS stream or a Unix socket. `sight` is who looks at the bytes that are written to it. What its place among those of
+    /// the same client does not allow is refused.
+    pub async fn run<I>(
+        &self,
+        io: I,
+        peer: Peer,
+        place: Place,
+        sight: Sight,
+        mut phase: watch::Receiver<Phase>,
+    ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Arc::new(Activity::new());
         let io = Arc::new(Mutex::new(io));
-        let Err(error) = self.serve(io.clone(), &activity, &peer, &place, &mut phase).await else { return };
+        let seen = (&place, sight);
+        let Err(error) = self.serve(io.clone(), &activity, &peer, seen, &mut phase).await else { return };
         let reason = Chain(&*error);
         let (Some(status), Some(io)) = (activity.refused(), Arc::into_inner(io)) else {
             tracing::debug!(client = %peer, error = %reason, "connection ended");
             return;
         };
         let mut io = io.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let response = self.service.refuse(Failure::unreadable(status, reason, &self.limits), peer);
+        let failure = match activity.began_with_tls() {
+            true => Failure::unexpected_tls(),
+            false => Failure::unreadable(status, reason, &self.limits),
+        };
+        self.refuse(&mut io, failure, peer, phase).await;
+    }
+
+    /// Answers what cannot be read, which is the end of the connection.
+    async fn refuse<I>(&self, io: &mut I, failure: Failure, peer: Peer, mut phase: watch::Receiver<Phase>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin,
+    {
+        let response = self.service.refuse(failure, peer);
         tokio::select! {
-            _sent_or_gone = timeout(FAREWELL, refusal::send(&mut io, response)) => {}
+            _sent_or_gone = timeout(FAREWELL, refusal::send(io, response)) => {}
             _ended = phase.wait_for(|phase| *phase == Phase::Cut) => {}
         }
     }
@@ -117,15 +162,17 @@ impl<A: Api> Shared<A> {
         io: Arc<Mutex<I>>,
         activity: &Arc<Activity>,
         peer: &Peer,
-        place: &Place,
+        (place, sight): (&Place, Sight),
         phase: &mut watch::Receiver<Phase>,
     ) -> Result<(), Box<dyn Error + Send + Sync>>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let io = TokioIo::new(Watched::new(io, activity.clone()));
-        let service = service_fn(|request: Request<Incoming>| {
+        let service = service_fn(|mut request: Request<Incoming>| {
             let http2 = request.version() == Version::HTTP_2;
+            // An HTTP/2 connection copies the ends of bodies into its frames.
+            request.extensions_mut().insert(if http2 { Sight::Program } else { sight });
             let mut flight = Flight::begin(activity.clone(), http2);
             let (service, peer) = (self.service.clone(), peer.clone());
             let refusal = place.refusal().or_else(|| Failure::oversized(&request, &self.limits));

@@ -96,6 +96,20 @@ impl Failure {
         Self::new(status, code, format!("the request cannot be read: {reason}{limits}"))
     }
 
+    /// For a client that speaks plain HTTP where TLS is spoken.
+    pub fn plain_http() -> Self {
+        let message = "this is https, and the request came in plain HTTP: ask with https://";
+        Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
+    }
+
+    /// For a client that speaks TLS where plain HTTP is spoken. It reads none of this, but Go's clients see that it is
+    /// HTTP, and say so.
+    pub fn unexpected_tls() -> Self {
+        let message =
+            "this is plain HTTP, and the client speaks TLS: ask with http://, or where TLS_LISTEN listens";
+        Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
+    }
+
     /// 431 for a request of HTTP/2 with more headers than are allowed; with many more, the connection answers by itself.
     pub fn oversized<B>(request: &Request<B>, limits: &ServerLimits) -> Option<Self> {
         // Counted as in RFC 9113, section 6.5.2, without the pseudo-header fields' names.

@@ -4,7 +4,7 @@
 //! as well, so one number would have to do for both), nor one for clients that stop reading. So the connection's
 //! bytes and requests leave marks here, and `connection` acts on them.
 
-use super::limits::ServerLimits;
+use super::{limits::ServerLimits, tls};
 use http::StatusCode;
 use std::{
     io::{self, IoSlice},
@@ -42,6 +42,8 @@ pub struct Activity {
     streamed_at: AtomicU64,
     /// There has been a request since all that was written reached the socket: what is written is its response.
     responding: AtomicBool,
+    /// The first byte of all was that of a TLS handshake.
+    tls: AtomicBool,
     /// The status with which hyper answered a request that it could not read; zero if it did not.
     refused: AtomicU16,
     /// The connection became idle, or no longer is: something may be due earlier than it was.
@@ -72,6 +74,7 @@ impl Activity {
             blocked_since: AtomicU64::new(0),
             streamed_at: AtomicU64::new(0),
             responding: AtomicBool::new(false),
+            tls: AtomicBool::new(false),
             refused: AtomicU16::new(0),
             changed: Notify::new(),
         }
@@ -127,7 +130,7 @@ impl Activity {
         (!busy).then(|| self.at(self.idle_since.load(Relaxed), time).max(told + time))
     }
 
-    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+    fn wrote<T>(&self, polled: &Poll<io::Result<T>>) {
         match polled {
             Poll::Pending if self.blocked_since.load(Relaxed) == 0 => {
                 self.blocked_since.store(self.now(), Relaxed);
@@ -161,7 +164,15 @@ impl Activity {
         }
     }
 
-    fn read(&self) {
+    /// Whether what cannot be read was TLS.
+    pub fn began_with_tls(&self) -> bool {
+        self.tls.load(Relaxed)
+    }
+
+    fn read(&self, bytes: &[u8]) {
+        if self.is_silent() && bytes.first() == Some(&tls::HANDSHAKE) {
+            self.tls.store(true, Relaxed);
+        }
         // An HTTP/2 connection reads frames that belong to no request; hyper's own limits take care of those.
         if self.in_flight.load(Relaxed) == 0
             && self.head_since.load(Relaxed) == 0
@@ -240,7 +251,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut *lock(&self.io)).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.activity.read();
+            self.activity.read(&buf.filled()[before..]);
         }
         polled
     }
@@ -276,6 +287,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut *lock(&self.io)).poll_flush(cx);
+        // Of a TLS stream, what is encrypted already may wait for the socket.
+        self.activity.wrote(&polled);
         if let Poll::Ready(Ok(())) = polled {
             // hyper flushes when it has written all that it has.
             self.activity.flushed();

@@ -21,7 +21,7 @@ fn due(activity: &Activity) -> Option<(u64, Due)> {
 async fn a_connection_is_given_time_for_each_of_its_states() {
     let activity = Arc::new(Activity::new());
     tokio::time::advance(3 * MS).await;
-    activity.read();
+    activity.read(b"G");
     // Bytes that trickle do not prolong the time for the first request.
     assert_eq!(due(&activity), Some((7, Due::NoRequest)));
     assert!(!activity.is_idle());
@@ -30,9 +30,9 @@ async fn a_connection_is_given_time_for_each_of_its_states() {
     assert_eq!(due(&activity), None, "the registry may take its time");
     flight.answered();
     assert_eq!(due(&activity), None, "nothing was refused by the socket");
-    activity.wrote(&Poll::Pending);
+    activity.wrote::<()>(&Poll::Pending);
     tokio::time::advance(5 * MS).await;
-    activity.wrote(&Poll::Pending);
+    activity.wrote::<()>(&Poll::Pending);
     assert_eq!(due(&activity), Some((995, Due::Stalled)));
     activity.wrote(&Poll::Ready(Ok(1)));
     assert_eq!(due(&activity), None);
@@ -41,13 +41,13 @@ async fn a_connection_is_given_time_for_each_of_its_states() {
     assert!(activity.is_idle());
     assert_eq!(due(&activity), Some((100, Due::Idle)));
     tokio::time::advance(50 * MS).await;
-    activity.read();
+    activity.read(b"G");
     assert_eq!(due(&activity), Some((10, Due::NoRequest)));
     assert!(!activity.is_idle());
 
     // The last of a response can still be on its way when hyper has taken all of the body.
     drop(Flight::begin(activity.clone(), false));
-    activity.wrote(&Poll::Pending);
+    activity.wrote::<()>(&Poll::Pending);
     assert_eq!(due(&activity), Some((1000, Due::Stalled)));
 }
 
@@ -60,7 +60,7 @@ async fn a_connection_takes_leave_after_its_last_response() {
     tokio::time::advance(50 * MS).await;
     drop(flight);
     assert_eq!(activity.farewell(told, 5 * MS), Some(Instant::now() + 5 * MS));
-    activity.wrote(&Poll::Pending);
+    activity.wrote::<()>(&Poll::Pending);
     assert_eq!(activity.farewell(told, 5 * MS), None);
 }
 
@@ -77,6 +77,6 @@ async fn a_stream_that_gets_no_window_is_stalled_and_pings_are_no_requests() {
     drop(first);
     assert_eq!(due(&activity), None, "the second waits for the registry");
     drop(second);
-    activity.read();
+    activity.read(b"G");
     assert_eq!(due(&activity), Some((100, Due::Idle)));
 }

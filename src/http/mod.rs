@@ -30,6 +30,7 @@ mod request_id;
 pub mod route;
 pub mod server;
 pub mod service;
+pub mod tls;
 
 pub use api::Api;
 pub use body::Body;
@@ -39,3 +40,4 @@ pub use peer::Peer;
 pub use route::RouteLimits;
 pub use server::{Listener, serve};
 pub use service::Service;
+pub use tls::Tls;

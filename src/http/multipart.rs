@@ -10,7 +10,7 @@
 //! --BOUNDARY-- CRLF
 //! ```
 
-use crate::blob::{Blob, BlobBody};
+use crate::blob::{Blob, BlobBody, Sight};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::{
@@ -36,7 +36,7 @@ enum Piece {
 impl MultipartBody {
     /// The given ranges of a blob. `boundary` must not occur in the blob, which holds for whatever was made up after
     /// the blob was.
-    pub fn new(blob: &Blob, parts: &[Range<u64>], boundary: &str) -> Self {
+    pub fn new(blob: &Blob, parts: &[Range<u64>], boundary: &str, sight: Sight) -> Self {
         let mut pieces = VecDeque::with_capacity(2 * parts.len() + 1);
         let mut line_end = "";
         for part in parts {
@@ -45,7 +45,7 @@ impl MultipartBody {
                 content_range(part, blob.len())
             );
             pieces.push_back(Piece::Text(head.into()));
-            pieces.push_back(Piece::Blob(blob.body(part.clone())));
+            pieces.push_back(Piece::Blob(blob.body(part.clone(), sight)));
             line_end = "\r\n";
         }
         pieces.push_back(Piece::Text(format!("{line_end}--{boundary}--\r\n").into()));
@@ -113,7 +113,7 @@ mod tests {
     #[tokio::test]
     async fn the_parts_are_framed_and_the_length_is_true() {
         let blob = Blob::memory(Bytes::from_static(b"0123456789"));
-        let body = MultipartBody::new(&blob, &[8..10, 1..5], "B");
+        let body = MultipartBody::new(&blob, &[8..10, 1..5], "B", Sight::Kernel);
         let length = body.remaining();
         let bytes = body.collect().await.unwrap().to_bytes();
         assert_eq!(

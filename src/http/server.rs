@@ -6,8 +6,9 @@ use super::{
     limits::ServerLimits,
     peer::Peer,
     service::Service,
+    tls::Tls,
 };
-use crate::metrics;
+use crate::{blob::Sight, metrics};
 use std::{future::Future, io, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -15,17 +16,20 @@ use tokio::{
     task::JoinSet,
 };
 
-/// A bound listener. TLS will be a variant of its own, each of which leads to a stream that `connection` serves.
+/// A bound listener.
 #[derive(Debug)]
 pub enum Listener {
     /// Plain HTTP over TCP.
     Tcp(TcpListener),
     /// Plain HTTP over a Unix socket.
     Unix(UnixListener),
+    /// HTTPS over TCP.
+    Tls(TcpListener, Arc<Tls>),
 }
 
 enum Stream {
     Tcp(TcpStream),
+    Tls(TcpStream, Arc<Tls>),
     Unix(UnixStream),
 }
 
@@ -33,6 +37,7 @@ impl Listener {
     fn kind(&self) -> metrics::Listener {
         match self {
             Self::Tcp(_) => metrics::Listener::Tcp,
+            Self::Tls(..) => metrics::Listener::Tls,
             Self::Unix(_) => metrics::Listener::Unix,
         }
     }
@@ -40,11 +45,12 @@ impl Listener {
     async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                // Chunks are large and headers go out together with the first one: nothing is gained by waiting.
-                // Fails only if the client has gone already, which will be seen soon enough.
-                let _ = stream.set_nodelay(true);
-                Ok((Stream::Tcp(stream), Peer::Inet(address)))
+                let (stream, peer) = accept_tcp(listener).await?;
+                Ok((Stream::Tcp(stream), peer))
+            }
+            Self::Tls(listener, tls) => {
+                let (stream, peer) = accept_tcp(listener).await?;
+                Ok((Stream::Tls(stream, tls.clone()), peer))
             }
             Self::Unix(listener) => {
                 let (stream, _unnamed) = listener.accept().await?;
@@ -52,6 +58,14 @@ impl Listener {
             }
         }
     }
+}
+
+async fn accept_tcp(listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
+    let (stream, address) = listener.accept().await?;
+    // Chunks are large and headers go out together with the first one: nothing is gained by waiting.
+    // Fails only if the client has gone already, which will be seen soon enough.
+    let _ = stream.set_nodelay(true);
+    Ok((stream, Peer::Inet(address)))
 }
 
 /// Serves on all `listeners` until `shutdown` completes. Then nothing new is accepted, responses in flight have
@@ -130,8 +144,9 @@ async fn accept<A: Api>(
         let (shared, phase) = (shared.clone(), phase.clone());
         tokio::spawn(async move {
             match stream {
-                Stream::Tcp(stream) => shared.run(stream, peer, place, phase).await,
-                Stream::Unix(stream) => shared.run(stream, peer, place, phase).await,
+                Stream::Tcp(stream) => shared.run(stream, peer, place, Sight::Kernel, phase).await,
+                Stream::Tls(stream, tls) => shared.run_tls(stream, &tls, peer, place, phase).await,
+                Stream::Unix(stream) => shared.run(stream, peer, place, Sight::Kernel, phase).await,
             }
             drop(counted);
             drop(permit);

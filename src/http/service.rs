@@ -14,7 +14,7 @@ use super::{
     route::{self, Route, RouteLimits},
 };
 use crate::{
-    blob::Blob,
+    blob::{Blob, Sight},
     encode::{Encoder, Encoders},
     metrics::{self, Metrics},
     registry::Caller,
@@ -122,8 +122,13 @@ impl<A: Api> Service<A> {
         log.client(source);
         let (parts, mut body) = request.into_parts();
         let drained = drain(&parts, &mut body).await;
-        let asked =
-            Asked { method: &parts.method, headers: &parts.headers, version: parts.version, is_local };
+        let asked = Asked {
+            method: &parts.method,
+            headers: &parts.headers,
+            version: parts.version,
+            is_local,
+            sight: parts.extensions.get().copied().unwrap_or(Sight::Program),
+        };
 
         let route = match refusal {
             Some(failure) => Err(failure),

@@ -215,25 +215,22 @@ fn place(reader: &Reader, blob: &ImageBlob) -> PathBuf {
 /// A plain layer, that was hashed a moment ago.
 fn open(reader: &Reader, blob: &ImageBlob) -> io::Result<Blob> {
     let gone = || io::Error::new(io::ErrorKind::NotFound, "it is not there any more");
+    let buffers = Buffers::new(BLOCK as usize, reader.threads.get());
     match &blob.source {
         Source::Store { offset, fingerprint, .. } => {
             let file = File::open(place(reader, blob))?;
             if Fingerprint::of(&file.metadata()?) != *fingerprint {
                 return Err(gone());
             }
-            Blob::mapped(Arc::new(Mapping::new(&file)?), *offset, blob.size)
+            Blob::mapped(Arc::new(Mapping::new(file)?), *offset, blob.size, buffers)
         }
         Source::Cache | Source::Compressed { .. } => {
             let file = reader.cache.open_blob(&blob.digest)?.ok_or_else(gone)?;
-            Blob::mapped(Arc::new(Mapping::new(&file)?), 0, blob.size)
+            Blob::mapped(Arc::new(Mapping::new(file)?), 0, blob.size, buffers)
         }
         Source::Virtual { list } => {
             let list = EntryList::open(reader.lists.open_blob(list)?.ok_or_else(gone)?)?;
-            Ok(Blob::virtual_tar(VirtualTar::new(
-                list,
-                Buffers::new(BLOCK as usize, reader.threads.get()),
-                |_| (),
-            )))
+            Ok(Blob::virtual_tar(VirtualTar::new(list, buffers, |_| ())))
         }
         Source::Inline(bytes) => Ok(Blob::memory(bytes.clone())),
     }

@@ -98,6 +98,8 @@ label! {
     Listener {
         /// An address and port.
         Tcp = "tcp",
+        /// An address and port, for HTTPS.
+        Tls = "tls",
         /// A Unix socket.
         Unix = "unix",
         /// The listener for operators, of either kind.

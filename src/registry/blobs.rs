@@ -150,12 +150,16 @@ impl Registry {
                         blocking(move || this.map_store_file(path, fingerprint)).await?
                     }
                 };
-                Ok(mapping.and_then(|m| Blob::mapped(m, *offset, size).ok()).ok_or(Absent::Store))
+                Ok(mapping
+                    .and_then(|m| Blob::mapped(m, *offset, size, self.buffers.clone()).ok())
+                    .ok_or(Absent::Store))
             }
             Source::Cache | Source::Compressed { .. } => {
                 let (this, digest) = (self.clone(), *digest);
                 let mapping = blocking(move || this.map_cached(&digest)).await?;
-                Ok(mapping.and_then(|m| Blob::mapped(m, 0, size).ok()).ok_or(Absent::Evicted))
+                Ok(mapping
+                    .and_then(|m| Blob::mapped(m, 0, size, self.buffers.clone()).ok())
+                    .ok_or(Absent::Evicted))
             }
             Source::Virtual { list } => {
                 let (this, digest, list) = (self.clone(), *digest, *list);
@@ -179,7 +183,7 @@ impl Registry {
         if !metadata.is_file() || Fingerprint::of(&metadata) != expected {
             return Ok(None);
         }
-        self.mapped.map(path.clone(), &file, expected, Keep::Yes).map(Some).map_err(failed)
+        self.mapped.map(path.clone(), file, expected, Keep::Yes).map(Some).map_err(failed)
     }
 
     fn map_cached(&self, digest: &Digest) -> Result<Option<Arc<Mapping>>> {
@@ -188,7 +192,7 @@ impl Registry {
         };
         let fingerprint = Fingerprint::of(&file.metadata().map_err(RegistryError::internal)?);
         let path = self.reader.cache.path(digest);
-        self.mapped.map(path, &file, fingerprint, Keep::No).map(Some).map_err(RegistryError::internal)
+        self.mapped.map(path, file, fingerprint, Keep::No).map(Some).map_err(RegistryError::internal)
     }
 
     /// A layer whose entry list is there, and whose store paths still are what they were.

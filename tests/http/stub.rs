@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use forge_registry::{
-    blob::{Blob, Mapping},
+    blob::{Blob, Buffers, Mapping},
     encode::Encoders,
     http::{Api, Listener, ServerLimits, Service, route::RouteLimits, serve},
     metrics::Measured,
@@ -40,8 +40,12 @@ impl Stub {
     /// With a large blob that begins with what is in this file.
     pub fn of(file: File, length: u64) -> Self {
         file.set_len(length).unwrap();
-        let mapping = Arc::new(Mapping::new(&file).unwrap());
-        Self { large: Blob::mapped(mapping, 0, length).unwrap(), ready: true, asked: Arc::default() }
+        let mapping = Arc::new(Mapping::new(file).unwrap());
+        Self {
+            large: Blob::mapped(mapping, 0, length, Buffers::for_chunks()).unwrap(),
+            ready: true,
+            asked: Arc::default(),
+        }
     }
 }
 

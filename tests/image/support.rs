@@ -1,7 +1,7 @@
 //! A pretended store, and writers of archives.
 
 use forge_registry::{
-    blob::{Blob, BlobBody, Buffers, Cache, Source, VirtualTar},
+    blob::{Blob, BlobBody, Buffers, Cache, Sight, Source, VirtualTar},
     image::{self, Image, ImageBlob, ImageError, Limits, Options, Reader, Selection},
     layer::EntryList,
     nix::{StoreDir, StorePath},
@@ -131,7 +131,7 @@ impl Host {
                 let list = EntryList::open(file).unwrap();
                 assert_eq!((list.digest(), list.size()), (blob.digest, blob.size));
                 let tar = VirtualTar::new(list, Buffers::for_chunks(), |error| panic!("{error}"));
-                bytes = body(Blob::virtual_tar(tar).body(0..blob.size)).unwrap();
+                bytes = body(Blob::virtual_tar(tar).body(0..blob.size, Sight::Kernel)).unwrap();
             }
         }
         assert_eq!(Digest::of(&bytes), blob.digest);

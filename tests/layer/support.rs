@@ -2,7 +2,7 @@
 
 use crate::reference::{go, hex, python};
 use forge_registry::{
-    blob::{Blob, Buffers, VirtualTar},
+    blob::{Blob, Buffers, Sight, VirtualTar},
     layer::{self, Contents, EntryList, Item, Owner, StorePaths, Style, What, Writer},
     oci::Digest,
 };
@@ -63,7 +63,7 @@ impl Layer {
 
 pub fn read(blob: &Blob, range: Range<u64>) -> io::Result<Vec<u8>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let bytes = runtime.block_on(async { blob.body(range).collect().await });
+    let bytes = runtime.block_on(async { blob.body(range, Sight::Kernel).collect().await });
     bytes.map(|bytes| bytes.to_bytes().to_vec())
 }
 

@@ -41,6 +41,7 @@ let
         ++ [
           "ports: ${builtins.toJSON result.networking.firewall.allowedTCPPorts}"
           "nix: ${builtins.toJSON result.nix.settings}"
+          "acme: ${builtins.toJSON (builtins.mapAttrs (_: c: c.reloadServices) result.security.acme.certs)}"
           "groups: ${builtins.toJSON (builtins.attrNames result.users.groups)}"
         ]
       );
@@ -276,6 +277,81 @@ in
     evaluator.accessTokensFile = "${builtins.storeDir}/secret";
     auth.htpasswdFile = "${builtins.storeDir}/secret";
   } [ "htpasswdFile or tokensFile is in the Nix store" "environmentFile is in the Nix store" "accessTokensFile is in the Nix store" ])
+
+  (case "a certificate and a key that only root can read" {
+    inherit flake;
+    tls = {
+      certificate = "/etc/tls/c.pem";
+      key = "/etc/tls/k.pem";
+      clientCa = "/etc/tls/ca.pem";
+      listenAddresses = [ "0.0.0.0" ];
+    };
+    openFirewall = true;
+  } [
+    "!refused"
+    "forge-registry-https.socket\n"
+    "ListenStream=0.0.0.0:6444\nFileDescriptorName=https\n"
+    "Service=forge-registry.service\n"
+    "LoadCredential=tls-certificate:/etc/tls/c.pem\nLoadCredential=tls-key:/etc/tls/k.pem\nLoadCredential=tls-client-ca:/etc/tls/ca.pem\n"
+    "Environment=\"TLS_KEY=%d/tls-key\"\n"
+    "Environment=\"TLS_CLIENT_AUTH=required\"\n"
+    "Requires=forge-registry.socket forge-registry-https.socket forge-evaluator.socket\n"
+    "ports: [6444]"
+    "!BindReadOnlyPaths=/etc/tls"
+  ])
+  (case "a certificate and a key for a group" {
+    inherit flake;
+    tls = {
+      certificate = "/etc/tls/c.pem";
+      key = "/etc/tls/k.pem";
+      group = "tls";
+    };
+  } [
+    "!refused"
+    "ListenStream=127.0.0.1:6444\n"
+    "Environment=\"TLS_KEY=/etc/tls/k.pem\"\n"
+    "BindReadOnlyPaths=/etc/tls\n"
+    "SupplementaryGroups=tls\n"
+    "!LoadCredential"
+  ])
+  (case "a certificate of security.acme" {
+    inherit flake;
+    tls.acmeHost = "registry.example";
+  } [
+    "!refused"
+    "Environment=\"TLS_CERTIFICATE=/var/lib/acme/registry.example/fullchain.pem\"\n"
+    "BindReadOnlyPaths=/var/lib/acme/registry.example\n"
+    "SupplementaryGroups=acme\n"
+    "Wants=nix-daemon.socket acme-registry.example.service\n"
+    "acme: {\"registry.example\":[\"forge-registry.service\"]}"
+    "!LoadCredential"
+  ])
+  (case "a certificate without a key" { inherit flake; tls.certificate = "/c"; } [ "certificate and key go together" ])
+  (case "two certificates" {
+    inherit flake;
+    tls = {
+      acmeHost = "registry.example";
+      certificate = "/c";
+      key = "/k";
+    };
+  } [ "tls: acmeHost has a certificate, a key and a group already" ])
+  (case "clients' certificates without HTTPS" { inherit flake; tls.clientCa = "/ca"; } [
+    "tls.clientCa has no effect without a certificate"
+  ])
+  (case "one port for both" {
+    inherit flake;
+    tls = {
+      acmeHost = "registry.example";
+      port = 6443;
+    };
+  } [ "tls.port is the port of plain HTTP on the same address" ])
+  (case "a key in the store" {
+    inherit flake;
+    tls = {
+      certificate = "/c";
+      key = "${builtins.storeDir}/key";
+    };
+  } [ "tls.key is in the Nix store" ])
 
   (case "a port that is text" { inherit flake; port = "6443"; } [ "is not of its type" ])
   (case "a size that is none" { inherit flake; cache.blobs = "much"; } [ "is not of its type" ])

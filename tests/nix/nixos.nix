@@ -79,6 +79,15 @@ in
     nix.package = option types.package null;
     nix.settings = option (types.attrsOf types.unspecified) { };
     users.groups = option (types.attrsOf (types.submodule { options.gid = option (types.nullOr types.int) null; })) { };
+    security.acme.certs = option (types.attrsOf (
+      types.submodule {
+        options = {
+          directory = option types.str "/var/lib/acme/registry.example";
+          group = option types.str "acme";
+          reloadServices = option (types.listOf types.str) [ ];
+        };
+      }
+    )) { };
     systemd.services = option (types.attrsOf service) { };
     systemd.sockets = option (types.attrsOf socket) { };
   };

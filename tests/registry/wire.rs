@@ -15,9 +15,14 @@ pub struct Download {
 impl Download {
     /// Asks for it, and reads nothing yet.
     pub fn begin(registry: &Registry, path: &str) -> Self {
+        Self::begin_with(registry, path, "")
+    }
+
+    /// The same, with further lines of the head.
+    pub fn begin_with(registry: &Registry, path: &str, headers: &str) -> Self {
         let mut connection = TcpStream::connect(&registry.address).unwrap();
         connection.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(connection, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(connection, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n").unwrap();
         Self { connection, received: Vec::new() }
     }
 

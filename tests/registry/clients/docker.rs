@@ -13,6 +13,11 @@ pub struct Docker {
 
 impl Docker {
     pub fn start() -> Self {
+        Self::start_trusting(None)
+    }
+
+    /// With a folder in the place of `/etc/docker/certs.d`, which only this daemon sees.
+    pub fn start_trusting(certificates: Option<&str>) -> Self {
         let dir = Folder::new();
         let socket = format!("unix://{}", dir.join("docker.sock"));
         let settings = dir.join("daemon.json");
@@ -35,7 +40,14 @@ impl Docker {
             "--bridge=none",
             "--storage-driver=vfs",
         ];
-        let daemon = Daemon::start(&dir.path().join("dockerd.log"), "dockerd", arguments)
+        let script =
+            r#"mkdir -p /etc/docker/certs.d && mount --bind "$0" /etc/docker/certs.d && exec dockerd "$@""#;
+        let (program, before) = match certificates {
+            Some(folder) => ("unshare", vec!["--mount", "sh", "-c", script, folder]),
+            None => ("dockerd", vec![]),
+        };
+        let arguments = before.into_iter().chain(arguments);
+        let daemon = Daemon::start(&dir.path().join("dockerd.log"), program, arguments)
             .until(|| outcome("docker", ["--host", &socket, "version"]));
         Self { socket, _daemon: daemon, _dir: dir }
     }

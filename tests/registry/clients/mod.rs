@@ -7,6 +7,7 @@ mod computed;
 mod containerd;
 mod discovery;
 mod docker;
+mod https;
 mod login;
 mod podman;
 mod proxy;

@@ -1,0 +1,86 @@
+//! Archives of the store that become shorter while they are sent. Pages of a mapped file that ends before them are not
+//! there any more, and a program that looks at one of these is killed.
+
+use crate::{
+    bed::Bed,
+    support::{Flake, Registry, layers},
+    wire::Download,
+};
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
+
+/// A registry that serves an image with one large layer, which lies in an archive of the store.
+struct Site {
+    registry: Registry,
+    archive: PathBuf,
+    original: Vec<u8>,
+    path: String,
+    _flake: Flake,
+    _bed: Bed,
+}
+
+/// A plain archive with a layer of text, which takes long to compress as well as can be.
+const ARCHIVE: &str = r#"
+mkdir files archive
+seq 1 4000000 >files/numbers
+tar -cf archive/layer.tar files
+sum=$(sha256sum archive/layer.tar | cut -d ' ' -f 1)
+cd archive
+echo '{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:'$sum'"]}}' >config.json
+echo '[{"Config":"config.json","RepoTags":["numbers:1"],"Layers":["layer.tar"]}]' >manifest.json
+tar -cf $out *
+"#;
+
+impl Site {
+    fn new(settings: &[(&str, &str)]) -> Self {
+        let flake = Flake::of_scripts(&[("numbers", ARCHIVE)]);
+        let bed = Bed::up();
+        let registry = bed.registry(&flake, &[&[("TAG_TTL", "1h")], settings].concat());
+        let manifest = registry.manifest("packages/numbers", "latest");
+        assert_eq!(manifest.status, 200, "{}", manifest.text());
+        let archive = bed.store_path("-numbers").unwrap();
+        let original = fs::read(&archive).unwrap();
+        let path = format!("/v2/packages/numbers/blobs/{}", layers(&manifest).remove(0));
+        Self { registry, archive, original, path, _flake: flake, _bed: bed }
+    }
+
+    fn truncate(&self) {
+        File::options().write(true).open(&self.archive).unwrap().set_len(4096).unwrap();
+    }
+
+    /// As it was, and still the same file.
+    fn restore(&self) {
+        let file = File::options().write(true).open(&self.archive).unwrap();
+        file.write_all_at(&self.original, 0).unwrap();
+    }
+
+    fn lives(&self) {
+        assert_eq!(self.registry.get("/v2/").status, 200, "{}", self.registry.log());
+    }
+}
+
+#[test]
+fn an_archive_that_is_truncated_while_it_is_encoded_cuts_the_response_and_no_more() {
+    // Chunks are encoded as well as can be, so nearly all of the time one of them is being looked at.
+    let site = Site::new(&[("ENCODING_MIN_RATE", "0")]);
+    for pause in 0..8 {
+        let mut download = Download::begin_with(&site.registry, &site.path, "Accept-Encoding: zstd\r\n");
+        download.receive(10_000);
+        let (status, body) = thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(100 + 7 * pause));
+                site.truncate();
+            });
+            download.finish()
+        });
+        assert_eq!(status, 200);
+        assert!(!body.ends_with(b"0\r\n\r\n"), "all came");
+        site.lives();
+        site.restore();
+    }
+}
