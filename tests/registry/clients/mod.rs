@@ -9,6 +9,7 @@ mod discovery;
 mod docker;
 mod https;
 mod login;
+mod mirrors;
 mod podman;
 mod proxy;
 mod scenarios;

@@ -16,6 +16,11 @@ impl Podman {
     }
 
     pub fn podman(&self, arguments: &[&str]) -> Outcome {
+        self.podman_in(&[], arguments)
+    }
+
+    /// The same with variables, each `NAME=value`.
+    pub fn podman_in(&self, variables: &[&str], arguments: &[&str]) -> Outcome {
         let [storage, state, temporary] = ["root", "runroot", "tmp"].map(|name| self.dir.join(name));
         let own = [
             "--root",
@@ -29,7 +34,8 @@ impl Podman {
             "--events-backend=file",
             "--runtime=runc",
         ];
-        outcome("podman", own.into_iter().chain(arguments.iter().copied()))
+        let podman = variables.iter().copied().chain(["podman"]).chain(own);
+        outcome("env", podman.chain(arguments.iter().copied()))
     }
 }
 
