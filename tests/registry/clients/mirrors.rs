@@ -30,8 +30,9 @@ fn containerd_pulls_from_a_mirror() {
     fs::create_dir(dir.path().join(NAME)).unwrap();
     fs::write(dir.path().join(NAME).join("hosts.toml"), hosts).unwrap();
     let folder = dir.path().display().to_string();
-    let pull =
-        |image: &str| containerd.ctr(&["images", "pull", "--hosts-dir", &folder, "--snapshotter=native", image]);
+    let pull = |image: &str| {
+        containerd.ctr(&["images", "pull", "--hosts-dir", &folder, "--snapshotter=native", image])
+    };
     pull(IMAGE).expect();
     let failed = pull(&IMAGE.replace("hello", "failing"));
     assert!(failed.expect_failure().contains("expected expression before return"), "{}", failed.text);
