@@ -43,9 +43,8 @@ let
     MAX_CLIENT_BUILDS = cfg.limits.clientBuilds;
     MAX_CLIENT_EVALUATIONS = cfg.limits.clientEvaluations;
     MAX_CLIENT_CONNECTIONS = cfg.limits.clientConnections;
-    # The copies that systemd makes.
-    AUTH_HTPASSWD = if cfg.auth.htpasswdFile == null then null else "%d/htpasswd";
-    AUTH_TOKENS = if cfg.auth.tokensFile == null then null else "%d/tokens";
+    AUTH_HTPASSWD = authPath "htpasswd" cfg.auth.htpasswdFile;
+    AUTH_TOKENS = authPath "tokens" cfg.auth.tokensFile;
     AUTH_RULES = if cfg.auth.rules == null then null else rules;
     AUTH_REALM = cfg.auth.realm;
     TRUSTED_PROXIES = if cfg.trustedProxies == [ ] then null else concatStringsSep "," cfg.trustedProxies;
@@ -56,7 +55,13 @@ let
     LAYERS_MAX_BYTES = cfg.cache.entryLists;
     TLS_CERTIFICATE = if usesTls then tlsPath "certificate" else null;
     TLS_KEY = if usesTls then tlsPath "key" else null;
-    TLS_CLIENT_CA = if usesTls && tls.clientCa != null then "%d/tls-client-ca" else null;
+    TLS_CLIENT_CA =
+      if !usesTls || tls.clientCa == null then
+        null
+      else if tlsGroup != null then
+        toString tls.clientCa
+      else
+        "%d/tls-client-ca";
     TLS_CLIENT_AUTH = if usesTls && tls.clientCa != null then tls.clientAuth else null;
     EVALUATOR_SOCKET = if evaluates then evaluatorSocket else null;
     EVALUATION_TIMEOUT = if evaluates then cfg.evaluator.timeLimit else null;
@@ -71,8 +76,20 @@ let
   inherit (cfg) tls;
   usesTls = tls.acmeHost != null || tls.certificate != null;
   acme = config.security.acme.certs.${tls.acmeHost};
-  # A key that a group may read is read where it is, so a reload finds the new one. Copies of credentials stay what they
-  # were at the start until systemd 260 (RefreshOnReload=), so they are for keys that root alone can read.
+  # What a group may read is read where it is, so a reload finds the new one. Copies of credentials stay what they were at
+  # the start until systemd 260 (RefreshOnReload=), so they are for files that root alone can read.
+  authFiles = filter (file: file != null) [
+    cfg.auth.htpasswdFile
+    cfg.auth.tokensFile
+  ];
+  authPath =
+    name: file:
+    if file == null then
+      null
+    else if cfg.auth.group != null then
+      toString file
+    else
+      "%d/${name}";
   tlsGroup = if tls.acmeHost != null then acme.group else tls.group;
   tlsFiles =
     if tls.acmeHost != null then
@@ -273,6 +290,10 @@ in
           message = "${prefix}.auth: htpasswdFile or tokensFile is in the Nix store, where everybody can read it; give the path of a file elsewhere, as a string";
         }
         {
+          assertion = cfg.auth.group != null -> authFiles != [ ];
+          message = "${prefix}.auth.group has no effect, since there is nothing for it to read; set auth.htpasswdFile or auth.tokensFile, or remove it";
+        }
+        {
           assertion = cfg.auth.realm != null -> cfg.auth.htpasswdFile != null || cfg.auth.tokensFile != null;
           message = "${prefix}.auth.realm has no effect, since there is nothing to log in with; set auth.htpasswdFile or auth.tokensFile, or remove it";
         }
@@ -354,15 +375,22 @@ in
         TimeoutStopSec = 60; # for saying how long it really takes
         LimitNOFILE = 65536; # connections, above all
         EnvironmentFile = optional (cfg.environmentFile != null) cfg.environmentFile;
-        SupplementaryGroups = optional evaluates "forge-evaluator" ++ optional (usesTls && tlsGroup != null) tlsGroup;
+        SupplementaryGroups =
+          optional evaluates "forge-evaluator"
+          ++ optional (usesTls && tlsGroup != null) tlsGroup
+          ++ optional (cfg.auth.group != null) cfg.auth.group;
         LoadCredential =
-          optional (cfg.auth.htpasswdFile != null) "htpasswd:${toString cfg.auth.htpasswdFile}"
-          ++ optional (cfg.auth.tokensFile != null) "tokens:${toString cfg.auth.tokensFile}"
-          ++ lib.optionals (usesTls && tlsGroup == null) [
-            "tls-certificate:${tlsFiles.certificate}"
-            "tls-key:${tlsFiles.key}"
-          ]
-          ++ optional (usesTls && tls.clientCa != null) "tls-client-ca:${toString tls.clientCa}";
+          lib.optionals (cfg.auth.group == null) (
+            optional (cfg.auth.htpasswdFile != null) "htpasswd:${toString cfg.auth.htpasswdFile}"
+            ++ optional (cfg.auth.tokensFile != null) "tokens:${toString cfg.auth.tokensFile}"
+          )
+          ++ lib.optionals (usesTls && tlsGroup == null) (
+            [
+              "tls-certificate:${tlsFiles.certificate}"
+              "tls-key:${tlsFiles.key}"
+            ]
+            ++ optional (tls.clientCa != null) "tls-client-ca:${toString tls.clientCa}"
+          );
         # Passed on as STATE_DIRECTORY.
         StateDirectory = "forge-registry";
         StateDirectoryMode = "0700";
@@ -379,7 +407,13 @@ in
         ++ optional evaluates (dirOf evaluatorSocket)
         ++ lib.unique (
           map dirOf (
-            filter isOfHost (lib.attrValues own ++ lib.optionals (usesTls && tlsGroup != null) (lib.attrValues tlsFiles))
+            filter isOfHost (
+              lib.attrValues own
+              ++ lib.optionals (cfg.auth.group != null) (map toString authFiles)
+              ++ lib.optionals (usesTls && tlsGroup != null) (
+                lib.attrValues tlsFiles ++ optional (tls.clientCa != null) (toString tls.clientCa)
+              )
+            )
           )
         );
         # What of it would be writable besides the state, and the same tree a second time.

@@ -190,9 +190,19 @@ in
         example = "/run/secrets/forge-registry-htpasswd";
         description = ''
           A file of users and their passwords, as `htpasswd -nB USER` prints them. With this file, that of tokens, or
-          rules, access is controlled. systemd reads it when the service starts, and the registry gets a copy: after a
-          change `systemctl restart forge-registry` is needed, which refuses no connection; `systemctl reload` reads the
-          same copy again.
+          rules, access is controlled.
+        '';
+      };
+
+      group = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "registry-users";
+        description = ''
+          The group that may read {option}`htpasswdFile` and {option}`tokensFile`, which the registry then reads where they
+          are: `systemctl reload` is enough after a change. Without a group, only root need be able to read them. Then
+          systemd hands over copies that it makes when the registry starts, and a change needs `systemctl restart`, which
+          refuses no connection.
         '';
       };
 

@@ -223,6 +223,23 @@ in
     "\"MAX_CLIENT_BUILDS=0\"\n"
     "LoadCredential=htpasswd:/run/secrets/htpasswd\nLoadCredential=tokens:/run/secrets/tokens\n"
   ])
+  (case "users in a file that a group may read" {
+    inherit flake;
+    auth = {
+      htpasswdFile = "/run/secrets/htpasswd";
+      group = "registry-users";
+    };
+  } [
+    "!refused"
+    "\"AUTH_HTPASSWD=/run/secrets/htpasswd\"\n"
+    "SupplementaryGroups=registry-users\n"
+    "BindReadOnlyPaths=/run/secrets\n"
+    "!LoadCredential"
+  ])
+  (case "a group that may read nothing" {
+    inherit flake;
+    auth.group = "registry-users";
+  } [ "auth.group has no effect" ])
   (case "a rule that is none" {
     inherit flake;
     auth.rules = [
