@@ -10,13 +10,11 @@
 let
   inherit (lib)
     any
-    attrNames
     concatStringsSep
     filter
     filterAttrs
     hasInfix
     hasPrefix
-    intersectLists
     mapAttrs
     mkIf
     optional
@@ -197,111 +195,21 @@ in
   imports = [ ./nix/module/options.nix ];
 
   config = mkIf cfg.enable {
-    assertions =
-      let
-        prefix = "services.forge-registry";
-        unknown = filter (name: !(known ? ${name})) (attrNames cfg.settings);
-        twice = intersectLists (attrNames fromOptions) (attrNames cfg.settings);
-        fixed = filter (name: cfg.settings ? ${name}) [
-          "ADMIN_SOCKET"
-          "EVALUATOR_SOCKET"
-          "LISTEN"
-          "METRICS_LISTEN"
-          "NIX_STORE_DIR"
-          "STATE_DIR"
-          "TLS_LISTEN"
-        ];
-        component = "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*";
-        badNames = filter (name: builtins.match "${component}(/${component})*" name == null) (
-          attrNames cfg.images
-        );
-        inStore = path: path != null && hasPrefix builtins.storeDir (toString path);
-        quoted = names: concatStringsSep ", " names;
-        metricsStream = stream cfg.metrics.port cfg.metrics.listenAddress;
-      in
-      [
-        {
-          assertion =
-            cfg.flake != null || cfg.packageSet != null || cfg.images != { } || cfg.settings.CATALOG or null != null || cfg.environmentFile != null;
-          message = "${prefix}: there is nothing to serve; set flake, packageSet or images";
-        }
-        {
-          assertion = cfg.flake != null || cfg.packageSet != null -> evaluates;
-          message = "${prefix}.flake and packageSet cannot be served without the evaluator; leave evaluator.enable alone, or serve images instead";
-        }
-        {
-          assertion = unknown == [ ];
-          message = "${prefix}.settings: the registry does not know ${quoted unknown}; `forge-registry --help` lists what it knows";
-        }
-        {
-          assertion = fixed == [ ];
-          message = "${prefix}.settings: ${quoted fixed} cannot be changed, since the units depend on it; use listenAddresses and port to listen elsewhere, and metrics.listenAddress and metrics.port";
-        }
-        {
-          assertion = twice == [ ];
-          message = "${prefix}.settings: ${quoted twice} is set by an option of its own as well; remove one of both";
-        }
-        {
-          assertion = badNames == [ ];
-          message = "${prefix}.images: ${quoted badNames} is no name that clients take; use lower case letters, digits, and single . _ - or / between them";
-        }
-        {
-          assertion = cfg.openFirewall -> any (address: !isLocal address) (cfg.listenAddresses ++ lib.optionals usesTls tls.listenAddresses);
-          message = "${prefix}.openFirewall has no effect, since nothing listens on an address that others reach; add for instance \"0.0.0.0\" and \"::\" to listenAddresses, or turn it off";
-        }
-        {
-          assertion = cfg.metrics.enable -> !(lib.elem metricsStream (map (stream cfg.port) cfg.listenAddresses));
-          message = "${prefix}.metrics: images are served on ${metricsStream} already; give metrics.port or metrics.listenAddress another value";
-        }
-        {
-          assertion = cfg.evaluator.acceptFlakeConfig -> cfg.flake != null;
-          message = "${prefix}.evaluator.acceptFlakeConfig has no effect without a flake; set flake, or turn it off";
-        }
-        {
-          assertion = (tls.certificate == null) == (tls.key == null);
-          message = "${prefix}.tls: certificate and key go together; set both, or acmeHost instead of them";
-        }
-        {
-          assertion = tls.acmeHost != null -> tls.certificate == null && tls.key == null && tls.group == null;
-          message = "${prefix}.tls: acmeHost has a certificate, a key and a group already; remove certificate, key and group, or acmeHost";
-        }
-        {
-          assertion = tls.clientCa != null -> usesTls;
-          message = "${prefix}.tls.clientCa has no effect without a certificate; set acmeHost, or certificate and key";
-        }
-        {
-          assertion = usesTls -> !any isUnixSocket tls.listenAddresses;
-          message = "${prefix}.tls.listenAddresses: HTTPS is not served on Unix sockets; list these in listenAddresses";
-        }
-        {
-          assertion = usesTls && tls.port == cfg.port -> intersectLists tls.listenAddresses cfg.listenAddresses == [ ];
-          message = "${prefix}.tls.port is the port of plain HTTP on the same address; choose another one";
-        }
-        {
-          assertion = !inStore tls.key;
-          message = "${prefix}.tls.key is in the Nix store, where everybody can read it; give the path of a file elsewhere, as a string";
-        }
-        {
-          assertion = !inStore cfg.environmentFile;
-          message = "${prefix}.environmentFile is in the Nix store, where everybody can read it; give the path of a file elsewhere, as a string";
-        }
-        {
-          assertion = !inStore cfg.auth.htpasswdFile && !inStore cfg.auth.tokensFile;
-          message = "${prefix}.auth: htpasswdFile or tokensFile is in the Nix store, where everybody can read it; give the path of a file elsewhere, as a string";
-        }
-        {
-          assertion = cfg.auth.group != null -> authFiles != [ ];
-          message = "${prefix}.auth.group has no effect, since there is nothing for it to read; set auth.htpasswdFile or auth.tokensFile, or remove it";
-        }
-        {
-          assertion = cfg.auth.realm != null -> cfg.auth.htpasswdFile != null || cfg.auth.tokensFile != null;
-          message = "${prefix}.auth.realm has no effect, since there is nothing to log in with; set auth.htpasswdFile or auth.tokensFile, or remove it";
-        }
-        {
-          assertion = !inStore cfg.evaluator.accessTokensFile;
-          message = "${prefix}.evaluator.accessTokensFile is in the Nix store, where everybody can read it; give the path of a file elsewhere, as a string";
-        }
-      ];
+    assertions = import ./nix/module/assertions.nix {
+      inherit
+        lib
+        authFiles
+        cfg
+        evaluates
+        fromOptions
+        isLocal
+        isUnixSocket
+        known
+        stream
+        tls
+        usesTls
+        ;
+    };
 
     networking.firewall.allowedTCPPorts = mkIf cfg.openFirewall (
       optional (any (address: !isLocal address) cfg.listenAddresses) cfg.port
