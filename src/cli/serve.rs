@@ -16,9 +16,6 @@ use forge_registry::{
 };
 use std::{future::pending, process::ExitCode, sync::Arc};
 
-/// Connections to the metrics at a time. They are not among `MAX_CONNECTIONS`, so neither keeps the other out.
-const MAX_METRICS_CONNECTIONS: u32 = 16;
-
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(config: Config, inherited: InheritedSockets) -> ExitCode {
     match try_serve(config, inherited).await {
@@ -75,7 +72,9 @@ async fn try_serve(
     let service = Service::new(registry.clone(), config.route, encoders)
         .guarded(Guard::new(access, config.trusted_proxies))
         .with_metrics(metrics);
-    let for_operators = serve_operators(metrics_listeners, service.for_operators(), &config.server);
+    let for_operators =
+        ServerLimits { max_connections: config.max_metrics_connections, ..config.server.clone() };
+    let for_operators = serve_operators(metrics_listeners, service.for_operators(), for_operators);
     let cut = tokio::select! {
         cut = http::serve(listeners, service, config.server.clone(), stopped, config.shutdown_grace) => cut,
         never = for_operators => never,
@@ -95,8 +94,7 @@ async fn try_serve(
 }
 
 /// Serves metrics until the registry itself has ended: how it stops is something to be watched as well.
-async fn serve_operators(listeners: Vec<Listener>, service: Service<Registry>, limits: &ServerLimits) -> u32 {
-    let limits = ServerLimits { max_connections: MAX_METRICS_CONNECTIONS, ..limits.clone() };
+async fn serve_operators(listeners: Vec<Listener>, service: Service<Registry>, limits: ServerLimits) -> u32 {
     http::serve(listeners, service, limits, pending(), std::time::Duration::ZERO).await
 }
 

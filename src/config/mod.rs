@@ -39,6 +39,8 @@ pub struct Config {
     pub listen_is_set: bool,
     /// `METRICS_LISTEN`; empty if metrics are not served.
     pub metrics_listen: Vec<Address>,
+    /// `MAX_METRICS_CONNECTIONS`
+    pub max_metrics_connections: u32,
     /// `TLS_LISTEN`
     pub tls_listen: Vec<SocketAddr>,
     /// `TLS_CERTIFICATE` and what goes with it.
@@ -275,6 +277,12 @@ impl Config {
                 Some(text) => parse("METRICS_LISTEN", Some(text), listen)?,
                 None => Vec::new(),
             },
+            max_metrics_connections: parse(
+                "MAX_METRICS_CONNECTIONS",
+                raw.max_metrics_connections,
+                nonzero,
+            )?
+            .get() as u32,
             tls_listen: tls_listen.unwrap_or_default(),
             tls,
             systems: parse("SYSTEMS", raw.systems, systems)?,

@@ -187,6 +187,8 @@ settings! {
 
     max_connections "MAX_CONNECTIONS" = "1024",
         "Connections at a time; further ones wait until one ends.";
+    max_metrics_connections "MAX_METRICS_CONNECTIONS" = "16",
+        "Connections to METRICS_LISTEN at a time. They are not among MAX_CONNECTIONS, so neither keeps the other out.";
     header_timeout "HEADER_TIMEOUT" = "15s",
         "How long a client may take to send a request's head.";
     idle_timeout "IDLE_TIMEOUT" = "120s",
