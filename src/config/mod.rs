@@ -3,11 +3,12 @@
 mod access;
 mod parse;
 mod tls;
+mod values;
 mod variables;
 
 use crate::{
     access::{AccessSettings, Proxies},
-    closure::{Popularity, Strategy},
+    closure::Popularity,
     http::{RouteLimits, ServerLimits, tls::TlsFiles},
     image,
     nix::hide_secrets,
@@ -19,6 +20,10 @@ use parse::{
     Bad, absolute, addresses, bytes, count, days, duration, integer, level, listen, mode, nonzero, path,
 };
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use values::{
+    between, flake_reference, header_bytes, layer_compression, log_format, positive, rate, strategy, switch,
+    systems,
+};
 use variables::Raw;
 pub use variables::{Documented, SETTINGS, env_example, help};
 
@@ -277,12 +282,8 @@ impl Config {
                 Some(text) => parse("METRICS_LISTEN", Some(text), listen)?,
                 None => Vec::new(),
             },
-            max_metrics_connections: parse(
-                "MAX_METRICS_CONNECTIONS",
-                raw.max_metrics_connections,
-                nonzero,
-            )?
-            .get() as u32,
+            max_metrics_connections: parse("MAX_METRICS_CONNECTIONS", raw.max_metrics_connections, nonzero)?
+                .get() as u32,
             tls_listen: tls_listen.unwrap_or_default(),
             tls,
             systems: parse("SYSTEMS", raw.systems, systems)?,
@@ -336,96 +337,6 @@ impl Config {
 /// A duration as settings have it: `90`, `15m`, `12h`, `7d`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     duration(text).map_err(|Bad(allowed)| format!("expected {allowed}"))
-}
-
-fn flake_reference(text: &str) -> Result<String, Bad> {
-    const ALLOWED: Bad =
-        Bad("a flake reference without an attribute, such as github:owner/repo or path:/etc/images");
-    if text.contains(['#', ' ', '\n']) {
-        return Err(ALLOWED);
-    }
-    // Relative to what the evaluator's folder is would be a surprise.
-    if text == "." || text.starts_with("./") || text.starts_with("../") {
-        let path = std::fs::canonicalize(text).map_err(|_| ALLOWED)?;
-        return Ok(format!("path:{}", path.display()));
-    }
-    Ok(text.to_owned())
-}
-
-fn systems(text: &str) -> Result<Vec<String>, Bad> {
-    let systems: Vec<String> =
-        text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(Into::into).collect();
-    let valid =
-        |s: &String| s.contains('-') && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
-    match systems.as_slice() {
-        [] => Ok(vec![format!("{}-linux", std::env::consts::ARCH)]),
-        all if all.iter().all(valid) => Ok(systems),
-        _ => Err(Bad("Nix systems such as x86_64-linux, separated by commas")),
-    }
-}
-
-fn positive(text: &str) -> Result<Duration, Bad> {
-    match duration(text)? {
-        Duration::ZERO => Err(Bad("a duration longer than zero")),
-        duration => Ok(duration),
-    }
-}
-
-fn between<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, Bad> {
-    match count(text) {
-        Ok(number) if (MIN..=MAX).contains(&number) => Ok(number),
-        _ => Err(Bad(match MAX {
-            125 => "a whole number from 2 to 125",
-            128 => "a whole number from 1 to 128",
-            255 => "a whole number from 1 to 255",
-            _ => "a whole number from 1 to 100000",
-        })),
-    }
-}
-
-fn strategy(text: &str) -> Result<Strategy, Bad> {
-    text.parse().map_err(|_| Bad("stability, nixery or nixpkgs"))
-}
-
-fn switch(text: &str) -> Result<bool, Bad> {
-    match text {
-        "1" | "true" | "yes" => Ok(true),
-        "0" | "false" | "no" => Ok(false),
-        _ => Err(Bad("1 or 0")),
-    }
-}
-
-fn layer_compression(text: &str) -> Result<image::LayerCompression, Bad> {
-    match text {
-        "none" => Ok(image::LayerCompression::None),
-        "gzip" => Ok(image::LayerCompression::Gzip),
-        "zstd" => Ok(image::LayerCompression::Zstd),
-        _ => Err(Bad("none, gzip or zstd")),
-    }
-}
-
-fn rate(text: &str) -> Result<u64, Bad> {
-    match text {
-        "0" => Ok(0),
-        text => {
-            bytes(text).map_err(|_| Bad("0, or a number of bytes a second, or a number with KiB, MiB or GiB"))
-        }
-    }
-}
-
-fn header_bytes(text: &str) -> Result<usize, Bad> {
-    match bytes(text) {
-        Ok(number @ 8192..=1_048_576) => Ok(number as usize),
-        _ => Err(Bad("a size from 8KiB to 1MiB")),
-    }
-}
-
-fn log_format(text: &str) -> Result<LogFormat, Bad> {
-    match text {
-        "human" => Ok(LogFormat::Human),
-        "json" => Ok(LogFormat::Json),
-        _ => Err(Bad("human or json")),
-    }
 }
 
 #[cfg(test)]

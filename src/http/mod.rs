@@ -1,9 +1,9 @@
 //! The HTTP side: listeners, routing, negotiation, ranges and conditions, error bodies, the request log.
 //!
 //! A request passes through these rooms: [`server`] accepts a connection, `connection` watches over it, [`service`]
-//! gives the request an id and a line in the log, [`route`] says what it asks for, [`guard`] whether it may, the [`Api`] below answers with
-//! data or a typed error, and `answer` or [`error`] turn that into a response. Nothing here knows of Nix or of image
-//! formats.
+//! gives the request an id and a line in the log, [`route`] says what it asks for, `guard` whether it may, the [`Api`]
+//! below answers with data or a typed error, and `answer` or [`error`] turn that into a response. Nothing here knows of
+//! Nix or of image formats.
 
 pub mod accept;
 mod agent;
