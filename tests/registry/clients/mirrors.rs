@@ -56,7 +56,7 @@ fn podman_pulls_by_another_name_and_by_none() {
 fn podman_pulls_through_nginx_with_https_and_the_log_has_its_address() {
     let (flake, authority, dir, podman) = (Flake::new(""), Authority::new(), Folder::new(), Podman::new());
     authority.sign("nginx", "2");
-    let registry = Registry::start(&flake, &[("TRUSTED_PROXIES", "127.0.0.1")]);
+    let registry = Registry::start(&flake, &[("TRUSTED_PROXIES", "127.0.0.2")]);
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let address = format!("localhost:{}", free.port());
     let server = documented(
@@ -65,7 +65,8 @@ fn podman_pulls_through_nginx_with_https_and_the_log_has_its_address() {
             ("listen 443 ssl", &format!("listen {free} ssl")),
             ("/etc/nginx/images.example.org.pem", &authority.setting("nginx.pem")),
             ("/etc/nginx/images.example.org.key", &authority.setting("nginx.key")),
-            ("127.0.0.1:6443", &registry.address),
+            // From another address than clients have, who are not trusted.
+            ("127.0.0.1:6443;", &format!("{}; proxy_bind 127.0.0.2;", registry.address)),
         ],
     );
     let folder = dir.path().display();
