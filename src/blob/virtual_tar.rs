@@ -1,7 +1,7 @@
 //! The bytes of layers that are computed from store paths.
 
 use super::buffers::Buffers;
-use crate::layer::{EntryList, LayerError, Mark, Piece};
+use crate::layer::{EntryList, LayerError, Mark, Piece, Recent};
 use bytes::Bytes;
 use std::{
     fmt,
@@ -55,8 +55,15 @@ impl VirtualTar {
 /// Reads one layer for one response.
 pub(super) struct TarReader {
     tar: VirtualTar,
-    /// The file that was read last: large ones are read in several chunks.
-    last: Mutex<Option<Open>>,
+    last: Mutex<Last>,
+}
+
+/// What was read last, and is often needed for the next chunk as well.
+#[derive(Default)]
+struct Last {
+    block: Recent,
+    /// Large files are read in several chunks.
+    file: Option<Open>,
 }
 
 struct Open {
@@ -76,11 +83,12 @@ impl TarReader {
     /// up to 64 MiB at least.
     pub(super) fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
         let mut buffer = self.tar.buffers.take();
-        let result = self.tar.list.pieces(range, &mut |piece| match piece {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let Last { block, file: last } = &mut *last;
+        let result = self.tar.list.pieces(range, block, &mut |piece| match piece {
             Piece::Bytes(bytes) => buffer.push(bytes),
             Piece::Zeroes(count) => buffer.zeroes(count),
             Piece::File { path, mark, range } => {
-                let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
                 let open = match last.take().filter(|open| open.mark == mark && open.path == path) {
                     Some(open) => open,
                     None => open(path, mark)?,

@@ -162,6 +162,23 @@ pub enum Piece<'a> {
     },
 }
 
+/// The block that was read last. It has at most 64 entries, which stand in 64 KiB and one entry.
+#[derive(Debug, Default)]
+pub struct Recent {
+    /// Which one, if it was read to its end.
+    n: Option<usize>,
+    entries: Vec<Placed>,
+}
+
+/// An entry and its places in the archive: where it, its contents, and the next entry begin.
+#[derive(Debug)]
+struct Placed {
+    position: u64,
+    contents: u64,
+    after: u64,
+    entry: Entry,
+}
+
 /// An open entry list.
 #[derive(Debug)]
 pub struct EntryList {
@@ -223,29 +240,36 @@ impl EntryList {
             .all(|(path, mark)| fs::symlink_metadata(path).is_ok_and(|metadata| Mark::of(&metadata) == *mark))
     }
 
-    /// Hands the parts of a range, which is clamped to the archive, to `take`, one after the other.
+    /// Hands the parts of a range, which is clamped to the archive, to `take`, one after the other. `recent` is what was
+    /// read for the range before: most ranges begin in the block in which that one ended.
     pub fn pieces(
         &self,
         range: Range<u64>,
+        recent: &mut Recent,
         take: &mut dyn FnMut(Piece<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         let (mut at, end) = (range.start, range.end.min(self.footer.size));
         let mut n = self.table.partition_point(|(position, _)| *position <= at).saturating_sub(1);
         let mut header = Vec::new();
         while at < end && n < self.table.len() {
-            let after = self.block(n, &mut |position, entry| {
-                if position >= end {
-                    return Ok(position);
+            if recent.n != Some(n) {
+                recent.n = None;
+                self.read_block(n, recent)?;
+                recent.n = Some(n);
+            }
+            let first = recent.entries.partition_point(|placed| placed.after <= at);
+            for placed in &recent.entries[first..] {
+                if at >= end {
+                    break;
                 }
-                header.clear();
-                header::write(&mut header, &self.footer.style, entry);
-                let contents = position + header.len() as u64;
+                let Placed { position, contents, after, entry } = placed;
                 let zeroes = contents + entry.size();
-                let after = zeroes + padding(entry.size());
-                if at < contents.min(end) {
-                    let to = (contents.min(end) - position) as usize;
+                if at < end.min(*contents) {
+                    header.clear();
+                    header::write(&mut header, &self.footer.style, entry);
+                    let to = (end.min(*contents) - position) as usize;
                     take(Piece::Bytes(&header[(at - position) as usize..to]))?;
-                    at = contents.min(end);
+                    at = end.min(*contents);
                 }
                 if at < zeroes.min(end) {
                     let range = at - contents..zeroes.min(end) - contents;
@@ -262,16 +286,12 @@ impl EntryList {
                     }
                     at = zeroes.min(end);
                 }
-                if at < after.min(end) {
-                    take(Piece::Zeroes(after.min(end) - at))?;
-                    at = after.min(end);
+                if at < end.min(*after) {
+                    take(Piece::Zeroes(end.min(*after) - at))?;
+                    at = end.min(*after);
                 }
-                Ok(after)
-            })?;
-            n += 1;
-            if self.table.get(n).is_some_and(|(position, _)| *position != after) && at < end {
-                return Err(LayerError::Damaged("a block does not end where the next begins").into());
             }
+            n += 1;
         }
         if at < end {
             // After the last entry.
@@ -280,9 +300,8 @@ impl EntryList {
         Ok(())
     }
 
-    /// Visits the entries of a block, each with its place in the archive; `visit` tells where the next one is, and is
-    /// called for all of them. Gives the place after the last.
-    fn block(&self, n: usize, visit: &mut dyn FnMut(u64, &Entry) -> io::Result<u64>) -> io::Result<u64> {
+    /// Reads the entries of a block, each with its places in the archive.
+    fn read_block(&self, n: usize, recent: &mut Recent) -> io::Result<()> {
         const DAMAGED: LayerError = LayerError::Damaged("a block is not what was written");
         let (mut position, from) = self.table[n];
         let to = self.table.get(n + 1).map_or(self.table_at, |(_, to)| *to);
@@ -294,13 +313,22 @@ impl EntryList {
         if checksum(position, entries) != *sum {
             return Err(DAMAGED.into());
         }
-        let mut before = Before::default();
+        recent.entries.clear();
+        let (mut before, mut header) = (Before::default(), Vec::new());
         let mut entry = Entry { name: Vec::new(), mode: 0, owner: None, kind: Kind::Folder };
         while !entries.is_empty() {
             codec::decode(&mut entries, &mut before, &mut entry).ok_or(DAMAGED)?;
-            position = visit(position, &entry)?;
+            header.clear();
+            header::write(&mut header, &self.footer.style, &entry);
+            let contents = position + header.len() as u64;
+            let after = contents + entry.size() + padding(entry.size());
+            recent.entries.push(Placed { position, contents, after, entry: entry.clone() });
+            position = after;
         }
-        Ok(position)
+        if self.table.get(n + 1).is_some_and(|(next, _)| *next != position) {
+            return Err(LayerError::Damaged("a block does not end where the next begins").into());
+        }
+        Ok(())
     }
 }
 

@@ -26,7 +26,7 @@ pub use contents::{Contents, Item, Listed, MAX_INLINE, MAX_NAME, StorePaths, Tak
 pub use entry::{Entry, Kind, Mark};
 pub use error::LayerError;
 pub use header::write as write_header;
-pub use list::{EntryList, ListWriter, Piece};
+pub use list::{EntryList, ListWriter, Piece, Recent};
 pub use make::{Made, make, recipe};
 pub use style::{Owner, Style, Writer};
 pub use walk::{Found, walk};

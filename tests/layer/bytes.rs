@@ -6,7 +6,10 @@ use crate::{
 };
 use forge_registry::{
     blob::{Blob, Buffers, VirtualTar},
-    layer::{Entry, EntryList, Kind, ListWriter, Mark, Owner, StorePaths, Style, Writer, walk, write_header},
+    layer::{
+        Entry, EntryList, Kind, ListWriter, Mark, Owner, Recent, StorePaths, Style, Writer, walk,
+        write_header,
+    },
     oci::Digest,
 };
 use proptest::{collection::vec, prelude::*};
@@ -301,7 +304,7 @@ fn the_entry_list_of_a_hundred_thousand_files_is_small() {
     assert_eq!(list.size(), size);
     for (place, header) in places {
         let mut found = Vec::new();
-        list.pieces(place..place + header.len() as u64, &mut |piece| {
+        list.pieces(place..place + header.len() as u64, &mut Recent::default(), &mut |piece| {
             let forge_registry::layer::Piece::Bytes(bytes) = piece else { panic!("{piece:?}") };
             found.extend_from_slice(bytes);
             Ok(())
