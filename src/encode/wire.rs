@@ -92,6 +92,7 @@ pub struct Encoder {
     coding: Coding,
     encoders: Arc<Encoders>,
     pace: Pace,
+    is_local: bool,
     /// Not zlib-rs's own, which has no hardware to help it here.
     crc: crc32fast::Hasher,
     length: u32,
@@ -99,15 +100,16 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder that has nothing of its own but a few numbers. For a client on this machine it compresses nothing before it
-    /// has seen that the client leaves time for it.
+    /// An encoder that has nothing of its own but a few numbers. For a client on this machine it spends no more than
+    /// `ENCODING_MIN_RATE` leaves: bytes are cheap on their way there, and what such a client is slow at may be decoding,
+    /// of which it would get the more the slower it is.
     pub fn new(coding: Coding, encoders: Arc<Encoders>, is_local: bool) -> Self {
         let costs = match coding {
             Coding::Gzip => GZIP_COSTS,
             Coding::Zstd => ZSTD_COSTS,
         };
         let pace = Pace::new(encoders.min_rate, costs, if is_local { 0.0 } else { GRACE });
-        Self { coding, encoders, pace, crc: crc32fast::Hasher::new(), length: 0, begun: false }
+        Self { coding, encoders, pace, is_local, crc: crc32fast::Hasher::new(), length: 0, begun: false }
     }
 
     /// What it makes.
@@ -117,7 +119,9 @@ impl Encoder {
 
     /// Notes how long the client took for a chunk that had so many bytes before it was encoded.
     pub fn taken(&mut self, bytes: usize, time: Duration) {
-        self.pace.taken(bytes, time);
+        if !self.is_local {
+            self.pace.taken(bytes, time);
+        }
     }
 
     /// Encodes the next chunk. Takes about as long as [`Encoders`] allow, and none of the time that others are at work.
@@ -267,6 +271,23 @@ mod tests {
             let compressed =
                 encode(Encoder::new(coding, encoders.clone(), false), std::slice::from_ref(&chunk));
             assert!(compressed.len() < chunk.len() / 100);
+        }
+    }
+
+    #[test]
+    fn the_slowness_of_a_client_on_this_machine_earns_it_nothing() {
+        let chunk = Bytes::from(vec![0; 1 << 20]);
+        for coding in CODINGS {
+            let length = |is_local: bool| {
+                let mut encoder = Encoder::new(coding, Arc::new(Encoders::new(1, 4 << 30)), is_local);
+                let encoded = (0..4).map(|_| {
+                    encoder.taken(chunk.len(), Duration::from_secs(1));
+                    encoder.chunk(chunk.clone()).unwrap().iter().map(Bytes::len).sum::<usize>()
+                });
+                encoded.sum::<usize>()
+            };
+            assert!(length(true) > 4 * chunk.len(), "{coding:?}: all is stored");
+            assert!(length(false) < chunk.len(), "{coding:?}");
         }
     }
 
