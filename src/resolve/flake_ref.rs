@@ -1,8 +1,36 @@
 //! Flake references, as far as a tag can choose a revision of them (Nix manual, "nix flake", "Flake references").
 
+use super::{Resolution, ResolveError};
+use crate::{nix::EvaluatorError, oci::Tag};
+
+/// What `name` means at the first revision that `tag` can mean, if there is one; `resolve` is given its reference.
+pub(super) async fn resolve_at<F>(
+    flake: &str,
+    tag: &Tag,
+    name: &str,
+    resolve: impl Fn(String) -> F,
+) -> Result<Resolution, ResolveError>
+where
+    F: Future<Output = Result<Resolution, ResolveError>>,
+{
+    let mut failure = None;
+    for reference in at_revision(flake, tag.as_str()) {
+        match resolve(reference).await {
+            Err(ResolveError::Evaluator(EvaluatorError::Failed(reason))) => failure = Some(reason),
+            // The revision is there, and the name is not in it.
+            Err(ResolveError::Unknown(message)) => return Err(ResolveError::TagUnknown(message)),
+            answer => return answer,
+        }
+    }
+    Err(ResolveError::TagUnknown(match failure {
+        Some(reason) => format!("{name} cannot be evaluated at revision {tag}: {reason}"),
+        None => format!("{name} has no tag {tag}"),
+    }))
+}
+
 /// The references that `tag` can mean as a branch, tag or commit of the source of `flake`, in the order to try them;
 /// none for sources without revisions. A tag's alphabet has nothing special in URLs.
-pub(super) fn at_revision(flake: &str, tag: &str) -> Vec<String> {
+fn at_revision(flake: &str, tag: &str) -> Vec<String> {
     let (base, query) = flake.split_once('?').map_or((flake, None), |(base, query)| (base, Some(query)));
     let (scheme, rest) = base.split_once(':').unwrap_or(("flake", base));
     let is_commit = tag.len() == 40 && tag.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));

@@ -107,19 +107,9 @@ impl PackageSet {
         name: &RepositoryName,
         tag: &Tag,
     ) -> Result<Resolution, ResolveError> {
-        let mut failure = None;
-        for reference in flake_ref::at_revision(&self.reference, tag.as_str()) {
-            match self.resolve_in(&reference, name).await {
-                Err(ResolveError::Evaluator(EvaluatorError::Failed(reason))) => failure = Some(reason),
-                // The revision is there, and the name is not in it.
-                Err(ResolveError::Unknown(message)) => return Err(ResolveError::TagUnknown(message)),
-                answer => return answer,
-            }
-        }
-        Err(ResolveError::TagUnknown(match failure {
-            Some(reason) => format!("{name} cannot be evaluated at revision {tag}: {reason}"),
-            None => format!("{name} has no tag {tag}"),
-        }))
+        let shown = name.to_string();
+        let resolve = |at: String| async move { self.resolve_in(&at, name).await };
+        flake_ref::resolve_at(&self.reference, tag, &shown, resolve).await
     }
 
     async fn resolve_in(&self, reference: &str, name: &RepositoryName) -> Result<Resolution, ResolveError> {

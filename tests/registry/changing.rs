@@ -144,7 +144,7 @@ const CHANGES: [Change; 7] = [
     ("truncated", |file| writable(file).set_len(10).unwrap()),
     ("written to", |file| {
         let end = fs::metadata(file).unwrap().len() - 4;
-        writable(file).write_all_at(b"XXXX", end).unwrap();
+        writable(file).write_all_at(b"else", end).unwrap();
     }),
 ];
 

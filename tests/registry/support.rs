@@ -235,6 +235,17 @@ impl Registry {
             .count()
     }
 
+    /// Where it listens for HTTPS, once it does.
+    pub fn https_address(&self) -> String {
+        let mut address = None;
+        eventually("it listens for HTTPS", || {
+            let log = self.log();
+            address = log.lines().find_map(|l| Some(l.split_once("listening on https://")?.1.to_owned()));
+            address.is_some()
+        });
+        address.unwrap_or_default()
+    }
+
     pub fn get(&self, path: &str) -> Answer {
         self.request("GET", path, &[])
     }

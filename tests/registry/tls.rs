@@ -40,14 +40,7 @@ impl Site {
             .map(|(name, value)| (*name, if *value == "CA" { &*ca } else { *value }))
             .collect();
         let registry = Registry::start(&flake, &[&tls, &*settings].concat());
-        let mut address = String::new();
-        eventually("it listens", || {
-            let log = registry.log();
-            let found =
-                log.lines().find_map(|line| Some(line.split_once("listening on https://")?.1.to_owned()));
-            address = found.unwrap_or_default();
-            !address.is_empty()
-        });
+        let address = registry.https_address();
         Self { registry, address, authority, _flake: flake }
     }
 

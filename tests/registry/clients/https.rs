@@ -3,7 +3,7 @@
 use super::{Client, Folder, Outcome, containerd::Containerd, docker::Docker, outcome, podman::Podman};
 use crate::{
     certificates::Authority,
-    support::{Flake, Registry, eventually},
+    support::{Flake, Registry},
 };
 use std::{fs, process::Command};
 
@@ -29,14 +29,7 @@ impl Site {
             &flake,
             &[("TLS_LISTEN", &listen), ("TLS_CERTIFICATE", &certificate), ("TLS_KEY", &key)],
         );
-        let mut address = String::new();
-        eventually("it listens", || {
-            let log = registry.log();
-            let found =
-                log.lines().find_map(|line| Some(line.split_once("listening on https://")?.1.to_owned()));
-            address = found.unwrap_or_default();
-            !address.is_empty()
-        });
+        let address = registry.https_address();
         let dir = Folder::new();
         let certs = dir.path().join("certs.d").join(&address);
         fs::create_dir_all(&certs).unwrap();
