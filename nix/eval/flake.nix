@@ -187,7 +187,7 @@ let
       isMissing = one: one.found == [ ];
       missing = map (one: join one.path) (builtins.filter isMissing each);
       more = builtins.filter (one: one.found != [ ] && (builtins.head one.found).value.type or null == "derivation")
-        (map (path: { found = ofSet path; }) extra);
+        (map (path: { found = ofSet path; }) (builtins.filter (path: !builtins.elem path wanted) extra));
     in
     {
       inherit missing broken;

@@ -2,7 +2,7 @@
 
 use super::{
     EncodedBody, Mapping,
-    buffers::Buffers,
+    buffers::{Buffer, Buffers},
     virtual_tar::{TarReader, VirtualTar},
 };
 use crate::encode::Encoder;
@@ -17,11 +17,8 @@ use std::{
 };
 use tokio::task::JoinHandle;
 
-/// How much is made resident, and handed to the connection, at a time. Two of these are in flight a body.
-pub(super) const CHUNK: u64 = 1 << 20;
-/// The same for chunks that are copied, which the processor's cache should still have when they are sent: measured with
-/// `dev/bench layers`, twice and half as much are slower.
-const COPIED_CHUNK: u64 = CHUNK / 2;
+/// How much of a mapped file is made resident, and handed to the connection, at a time. Two of these are in flight a body.
+const CHUNK: u64 = 1 << 20;
 
 /// How files begin that are compressed: gzip, zstd and its skippable frames, xz, bzip2.
 const COMPRESSED: [&[u8]; 5] =
@@ -53,8 +50,8 @@ enum Backing {
 }
 
 impl Blob {
-    /// `length` bytes of a mapping from `offset` on; an error if the file is shorter. Where they have to be read, this is
-    /// done in ranges that fit into one of the `buffers`.
+    /// `length` bytes of a mapping from `offset` on; an error if the file is shorter. Where they have to be read, it is into
+    /// the `buffers`.
     pub fn mapped(
         mapping: Arc<Mapping>,
         offset: u64,
@@ -92,9 +89,7 @@ impl Blob {
     pub fn body(&self, range: Range<u64>, sight: Sight) -> BlobBody {
         let end = range.end.min(self.length);
         let next = range.start.min(end);
-        let is_mapped = matches!((&self.bytes, sight), (Backing::Mapped { .. }, Sight::Kernel));
-        let chunk = if is_mapped { CHUNK } else { COPIED_CHUNK };
-        BlobBody { load: self.load(sight), chunk, next, end, loading: None }
+        BlobBody { load: self.load(sight), next, end, loading: None }
     }
 
     /// A body of all bytes, encoded.
@@ -108,14 +103,14 @@ impl Blob {
             return Ok(false);
         }
         let (load, head) = (self.load(Sight::Program), 0..self.length.min(MAGIC_MAX as u64));
-        let head = tokio::task::spawn_blocking(move || chunk(&load, head)).await??;
+        let head = tokio::task::spawn_blocking(move || load.all(head)).await??;
         Ok(COMPRESSED.iter().any(|magic| head.starts_with(magic)))
     }
 
     /// Reads ranges; blocks on the disk.
     pub fn reader(&self) -> impl Fn(Range<u64>) -> io::Result<Bytes> + use<> {
         let load = self.load(Sight::Program);
-        move |range| chunk(&load, range)
+        move |range| load.all(range)
     }
 
     /// What brings ranges into memory.
@@ -123,41 +118,97 @@ impl Blob {
         match (&self.bytes, sight) {
             (Backing::Memory(bytes), _) => {
                 let bytes = bytes.clone();
-                Arc::new(move |range| Ok(bytes.slice(range.start as usize..range.end as usize)))
+                Load::InPlace(Arc::new(
+                    move |range| Ok(bytes.slice(range.start as usize..range.end as usize)),
+                ))
             }
             (Backing::Mapped { mapping, offset, .. }, Sight::Kernel) => {
                 let (mapping, offset) = (mapping.clone(), *offset);
-                Arc::new(move |range| {
+                Load::InPlace(Arc::new(move |range| {
                     let range = offset + range.start..offset + range.end;
-                    mapping.populate(range.clone())?;
-                    mapping.slice(range)
-                })
+                    mapping
+                        .populate(range.clone())
+                        .and_then(|()| mapping.slice(range))
+                        .map_err(|e| mapping.name(e))
+                }))
             }
             (Backing::Mapped { mapping, offset, buffers }, Sight::Program) => {
-                let (mapping, offset, buffers) = (mapping.clone(), *offset, buffers.clone());
-                Arc::new(move |range| {
-                    let mut buffer = buffers.take();
-                    buffer.read(mapping.file(), offset + range.start, range.end - range.start)?;
-                    Ok(buffer.freeze())
-                })
+                let (mapping, offset) = (mapping.clone(), *offset);
+                let read = move |range: Range<u64>, buffer: &mut Buffer| {
+                    let read = buffer.read(mapping.file(), offset + range.start, range.end - range.start);
+                    read.map_err(|error| mapping.name(error))
+                };
+                Load::Copied(buffers.clone(), Arc::new(read))
             }
             (Backing::Tar(tar), _) => {
                 let reader = TarReader::new(tar.clone());
-                Arc::new(move |range| reader.read(range))
+                Load::Copied(tar.buffers().clone(), Arc::new(move |range, buffer| reader.read(range, buffer)))
             }
         }
     }
 }
 
-/// Brings a chunk into memory, blocking on the disk.
-pub(super) type Load = Arc<dyn Fn(Range<u64>) -> io::Result<Bytes> + Send + Sync>;
+/// Brings ranges into memory, blocking on the disk.
+#[derive(Clone)]
+pub(super) enum Load {
+    /// Gives bytes that are where they are.
+    InPlace(Arc<InPlace>),
+    /// Copies them into buffers, of which there are only so many.
+    Copied(Arc<Buffers>, Arc<Copied>),
+}
 
-/// Loads a chunk, and makes sure that it is one: whatever its length, a response's is what it promised.
-pub(super) fn chunk(load: &Load, range: Range<u64>) -> io::Result<Bytes> {
-    let length = range.end - range.start;
-    match load(range)? {
-        chunk if chunk.len() as u64 == length => Ok(chunk),
-        _ => Err(io::Error::other("a chunk has another length than it should")),
+type InPlace = dyn Fn(Range<u64>) -> io::Result<Bytes> + Send + Sync;
+type Copied = dyn Fn(Range<u64>, &mut Buffer) -> io::Result<()> + Send + Sync;
+
+impl Load {
+    /// How many bytes the next chunk of this range has, and what loads it. The buffer is taken here and not there: chunks
+    /// can wait for a thread in any number. If there is none left, the chunk is a short one; or there is none if it would
+    /// be loaded `ahead` of its time.
+    pub(super) fn next(&self, rest: Range<u64>, ahead: bool) -> Option<(u64, LoadChunk)> {
+        let first = |length: u64| rest.start..rest.end.min(rest.start + length);
+        let (range, load): (_, LoadChunk) = match self {
+            Self::InPlace(load) => {
+                let (range, load) = (first(CHUNK), load.clone());
+                (range.clone(), Box::new(move || load(range)))
+            }
+            Self::Copied(buffers, load) => {
+                let buffer = match buffers.take() {
+                    Some(buffer) => buffer,
+                    None if ahead => return None,
+                    None => Buffer::short(),
+                };
+                let (range, load) = (first(buffer.capacity() as u64), load.clone());
+                (range.clone(), Box::new(move || fill(&*load, range, buffer)))
+            }
+        };
+        let length = range.end - range.start;
+        Some((length, Box::new(move || load().and_then(|chunk| whole(chunk, length)))))
+    }
+
+    /// A range at once, for which a buffer is found or made.
+    fn all(&self, range: Range<u64>) -> io::Result<Bytes> {
+        let length = range.end - range.start;
+        let bytes = match self {
+            Self::InPlace(load) => load(range),
+            Self::Copied(buffers, load) => fill(&**load, range, buffers.take_for(length as usize)),
+        };
+        whole(bytes?, length)
+    }
+}
+
+/// Loads a chunk.
+pub(super) type LoadChunk = Box<dyn FnOnce() -> io::Result<Bytes> + Send>;
+
+fn fill(load: &Copied, range: Range<u64>, mut buffer: Buffer) -> io::Result<Bytes> {
+    load(range, &mut buffer)?;
+    Ok(buffer.freeze())
+}
+
+/// Makes sure that bytes are as many as they should be: whatever their number, a response's is what it promised.
+fn whole(bytes: Bytes, length: u64) -> io::Result<Bytes> {
+    match bytes.len() as u64 == length {
+        true => Ok(bytes),
+        false => Err(io::Error::other("a chunk has another length than it should")),
     }
 }
 
@@ -168,8 +219,6 @@ pub(super) fn chunk(load: &Load, range: Range<u64>) -> io::Result<Bytes> {
 /// one is being sent.
 pub struct BlobBody {
     load: Load,
-    /// How much is loaded at a time.
-    chunk: u64,
     /// What has not been asked for yet.
     next: u64,
     end: u64,
@@ -184,15 +233,12 @@ impl std::fmt::Debug for BlobBody {
 }
 
 impl BlobBody {
-    fn load_next(&mut self) -> Option<(u64, JoinHandle<io::Result<Bytes>>)> {
-        if self.next >= self.end {
-            return None;
+    fn load_next(&mut self, ahead: bool) {
+        if self.loading.is_none() && self.next < self.end {
+            let Some((length, load)) = self.load.next(self.next..self.end, ahead) else { return };
+            self.next += length;
+            self.loading = Some((length, tokio::task::spawn_blocking(load)));
         }
-        let length = self.chunk.min(self.end - self.next);
-        let range = self.next..self.next + length;
-        self.next += length;
-        let load = self.load.clone();
-        Some((length, tokio::task::spawn_blocking(move || chunk(&load, range))))
     }
 
     fn remaining(&self) -> u64 {
@@ -206,18 +252,16 @@ impl http_body::Body for BlobBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
-        if this.loading.is_none() {
-            this.loading = this.load_next();
-        }
+        this.load_next(false);
         let Some((_, handle)) = &mut this.loading else { return Poll::Ready(None) };
         let loaded = ready!(Pin::new(handle).poll(cx)).map_err(io::Error::other).and_then(|r| r);
+        this.loading = None;
         match loaded {
             Ok(chunk) => {
-                this.loading = this.load_next();
+                this.load_next(true);
                 Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
             Err(error) => {
-                this.loading = None;
                 this.next = this.end;
                 Poll::Ready(Some(Err(error)))
             }

@@ -1,7 +1,6 @@
 //! Buffers that are used again, by one response after the other. A fresh one costs a page fault for every 4 KiB, and it is
 //! not in the processor's cache.
 
-use super::body::CHUNK;
 use bytes::Bytes;
 use std::{
     fs::File,
@@ -10,33 +9,62 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// As many as eight busy responses use: 16 MiB.
-const KEPT_CHUNKS: usize = 16;
+/// How long a buffer is for chunks of responses, which the processor's cache should still have when they are sent:
+/// measured with `dev/bench layers`, twice and half as much are slower.
+const CHUNK: usize = 512 << 10;
+/// As many as sixteen busy responses use: 16 MiB.
+const KEPT_CHUNKS: usize = 32;
+/// How long a buffer is that is not one of the shared ones.
+const SHORT: usize = 16 << 10;
 
 /// Hands out buffers of one size.
 #[derive(Debug)]
 pub struct Buffers {
     size: usize,
     kept: usize,
+    limit: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    in_use: usize,
     /// What nobody uses at the moment.
-    free: Mutex<Vec<Vec<u8>>>,
+    free: Vec<Vec<u8>>,
 }
 
 impl Buffers {
     /// Buffers of `size` bytes, of which at most `kept` wait for their next use.
     pub fn new(size: usize, kept: usize) -> Arc<Self> {
-        Arc::new(Self { size, kept, free: Mutex::default() })
+        Arc::new(Self { size, kept, limit: usize::MAX, state: Mutex::default() })
     }
 
-    /// For the chunks of responses. A busy response has two, one that is being filled and one that is being sent.
-    pub fn for_chunks() -> Arc<Self> {
-        Self::new(CHUNK as usize, KEPT_CHUNKS)
+    /// For the chunks of responses: at most `bytes` of them are in use. A busy response has two, one that is being filled
+    /// and one that is being sent; one that finds none left gets on with short ones, so clients that take nothing of what
+    /// they ask for keep nobody else from being served.
+    pub fn for_chunks(bytes: u64) -> Arc<Self> {
+        let limit = usize::try_from(bytes).unwrap_or(usize::MAX) / CHUNK;
+        Arc::new(Self { size: CHUNK, kept: KEPT_CHUNKS, limit, state: Mutex::default() })
     }
 
-    /// An empty buffer. It comes back when it is dropped, or the last [`Bytes`] that are made of it are.
-    pub(super) fn take(self: &Arc<Self>) -> Buffer {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Buffer { bytes: free.unwrap_or_else(|| vec![0; self.size]), filled: 0, home: self.clone() }
+    /// An empty buffer, unless as many as there may be are in use. It comes back when it is dropped, or the last [`Bytes`]
+    /// that are made of it are.
+    pub(super) fn take(self: &Arc<Self>) -> Option<Buffer> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.in_use >= self.limit {
+            return None;
+        }
+        state.in_use += 1;
+        let bytes = state.free.pop();
+        drop(state);
+        let bytes = bytes.unwrap_or_else(|| vec![0; self.size]);
+        Some(Buffer { bytes, filled: 0, home: Some(self.clone()) })
+    }
+
+    /// One for `length` bytes, whoever else has one.
+    pub(super) fn take_for(self: &Arc<Self>, length: usize) -> Buffer {
+        let shared = (length <= self.size).then(|| self.take()).flatten();
+        shared.unwrap_or_else(|| Buffer::of(length))
     }
 }
 
@@ -46,10 +74,24 @@ pub(super) struct Buffer {
     /// All of it, with what an earlier use left behind.
     bytes: Vec<u8>,
     filled: usize,
-    home: Arc<Buffers>,
+    home: Option<Arc<Buffers>>,
 }
 
 impl Buffer {
+    /// A short one that is no other's.
+    pub(super) fn short() -> Self {
+        Self::of(SHORT)
+    }
+
+    fn of(length: usize) -> Self {
+        Self { bytes: vec![0; length], filled: 0, home: None }
+    }
+
+    /// How many bytes fit in.
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Appends bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.space(bytes.len() as u64)?.copy_from_slice(bytes);
@@ -93,9 +135,11 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut free = self.home.free.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.len() < self.home.kept {
-            free.push(std::mem::take(&mut self.bytes));
+        let Some(home) = &self.home else { return };
+        let mut state = home.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.in_use -= 1;
+        if state.free.len() < home.kept {
+            state.free.push(std::mem::take(&mut self.bytes));
         }
     }
 }
@@ -107,16 +151,16 @@ mod tests {
     #[test]
     fn a_buffer_comes_back_only_when_all_its_bytes_are_gone() {
         let buffers = Buffers::new(4, 1);
-        let mut first = buffers.take();
+        let mut first = buffers.take().unwrap();
         first.push(b"abcd").unwrap();
         let all = first.freeze();
         let part = all.slice(1..3);
         drop(all);
-        let mut second = buffers.take();
+        let mut second = buffers.take().unwrap();
         second.push(b"xy").unwrap();
         assert_eq!(part, "bc", "still in use, so the second is another one");
         drop(part);
-        let mut third = buffers.take();
+        let mut third = buffers.take().unwrap();
         third.zeroes(2).unwrap();
         assert_eq!(third.freeze(), [0, 0][..], "what it held before is not to be seen");
         assert_eq!(second.freeze(), "xy");
@@ -127,12 +171,24 @@ mod tests {
         let buffers = Buffers::new(4, 2);
         let many: Vec<_> = (0..5).map(|_| buffers.take()).collect();
         drop(many);
-        assert_eq!(buffers.free.lock().unwrap().len(), 2);
+        let state = buffers.state.lock().unwrap();
+        assert_eq!((state.free.len(), state.in_use), (2, 0));
+    }
+
+    #[test]
+    fn no_more_buffers_are_in_use_than_it_was_told() {
+        let buffers = Buffers::for_chunks(3 * CHUNK as u64);
+        let many: Vec<_> = (0..5).filter_map(|_| buffers.take()).collect();
+        assert_eq!(many.len(), 3);
+        assert_eq!(buffers.take_for(10).capacity(), 10, "one of its own");
+        drop(many);
+        assert_eq!(buffers.take_for(10).capacity(), CHUNK);
+        assert!(Buffers::for_chunks(0).take().is_none());
     }
 
     #[test]
     fn a_buffer_does_not_grow() {
-        let mut buffer = Buffers::new(4, 1).take();
+        let mut buffer = Buffers::new(4, 1).take().unwrap();
         buffer.push(b"abc").unwrap();
         assert!(buffer.push(b"de").is_err() && buffer.zeroes(u64::MAX).is_err());
         buffer.push(b"d").unwrap();

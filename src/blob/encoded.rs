@@ -1,6 +1,6 @@
 //! A blob on its way into a response that is encoded.
 
-use super::body::{self, CHUNK, Load};
+use super::body::Load;
 use crate::encode::Encoder;
 use bytes::Bytes;
 use http_body::Frame;
@@ -61,17 +61,22 @@ impl EncodedBody {
             self.ready.extend(Some(encoder.end()).filter(|end| !end.is_empty()));
             return;
         }
-        let range = self.next..self.end.min(self.next + CHUNK);
-        self.next = range.end;
-        let (load, sent, length) = (self.load.clone(), self.sent.take(), (range.end - range.start) as usize);
+        // What waits to be sent, if anything does, has a buffer already.
+        let ahead = !self.ready.is_empty();
+        let Some((length, load)) = self.load.next(self.next..self.end, ahead) else {
+            self.encoder = Some(encoder);
+            return;
+        };
+        self.next += length;
+        let sent = self.sent.take();
         let work = tokio::task::spawn_blocking(move || {
             if let Some((bytes, time)) = sent {
                 encoder.taken(bytes, time);
             }
-            let pieces = encoder.chunk(body::chunk(&load, range)?)?;
+            let pieces = encoder.chunk(load()?)?;
             Ok((encoder, pieces))
         });
-        self.working = Some((length, work));
+        self.working = Some((length as usize, work));
     }
 }
 

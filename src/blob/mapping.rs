@@ -6,13 +6,14 @@
 
 use bytes::Bytes;
 use memmap2::{Advice, Mmap};
-use std::{fs::File, io, ops::Range, sync::Arc};
+use std::{fs::File, io, ops::Range, path::PathBuf, sync::Arc};
 
 /// A whole file mapped for reading, shared between all blobs that lie in it.
 #[derive(Debug)]
 pub struct Mapping {
     map: Mmap,
     file: File,
+    path: PathBuf,
 }
 
 /// A part of a mapping that keeps the whole alive.
@@ -29,8 +30,8 @@ impl AsRef<[u8]> for Slice {
 
 impl Mapping {
     /// Maps a file that nobody writes to: one of the Nix store, which is immutable, or a finished one of the blob
-    /// cache, which is written under another name, renamed once and then only ever unlinked.
-    pub fn new(file: File) -> io::Result<Self> {
+    /// cache, which is written under another name, renamed once and then only ever unlinked. Errors name its `path`.
+    pub fn new(file: File, path: PathBuf) -> io::Result<Self> {
         // SAFETY: a map must not change while a `&[u8]` to it exists, and touching a page beyond the end of the file
         // would raise SIGBUS. Nothing writes to or truncates store objects (Nix makes them read-only before it
         // registers them) and cache files (see above); unlinking either leaves the pages readable. Every page is
@@ -38,12 +39,17 @@ impl Mapping {
         // it is given out, and only the kernel looks at what is given out (see `Sight`).
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file)? };
-        Ok(Self { map, file })
+        Ok(Self { map, file, path })
     }
 
     /// The file, to read from.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// An error of this file, which it names.
+    pub(super) fn name(&self, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
     }
 
     /// The length in bytes.

@@ -61,7 +61,7 @@ impl Mappings {
         if let Some(mapping) = self.get(&path, fingerprint) {
             return Ok(mapping);
         }
-        let mapping = Arc::new(Mapping::new(file)?);
+        let mapping = Arc::new(Mapping::new(file, path.clone())?);
         let kept = (keep == Keep::Yes).then(|| mapping.clone());
         let entry = Entry { fingerprint, mapping: Arc::downgrade(&mapping), _kept: kept };
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).put(path, entry);

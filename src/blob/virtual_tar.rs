@@ -1,8 +1,7 @@
 //! The bytes of layers that are computed from store paths.
 
-use super::buffers::Buffers;
+use super::buffers::{Buffer, Buffers};
 use crate::layer::{EntryList, LayerError, Mark, Piece, Recent};
-use bytes::Bytes;
 use std::{
     fmt,
     fs::{File, OpenOptions},
@@ -31,8 +30,8 @@ impl fmt::Debug for VirtualTar {
 }
 
 impl VirtualTar {
-    /// The layer of this entry list, read in ranges that fit into one of the `buffers`. `failed` is called when a file is not what was hashed, or the list is damaged:
-    /// then the response is cut, and the layer has to be made again.
+    /// The layer of this entry list, read into the `buffers`. `failed` is called when a file is not what was hashed, or the
+    /// list is damaged: then the response is cut, and the layer has to be made again.
     pub fn new(
         list: EntryList,
         buffers: Arc<Buffers>,
@@ -44,6 +43,10 @@ impl VirtualTar {
     /// The length in bytes.
     pub fn len(&self) -> u64 {
         self.list.size()
+    }
+
+    pub(super) fn buffers(&self) -> &Arc<Buffers> {
+        &self.buffers
     }
 
     /// Whether there are no bytes: never, since an archive has an end.
@@ -77,12 +80,11 @@ impl TarReader {
         Self { tar, last: Mutex::default() }
     }
 
-    /// The bytes of a range.
+    /// Fills a buffer with the bytes of a range.
     ///
     /// Files are read, whatever their size: to map one, populate it and let go of it again takes longer than to copy it,
     /// up to 64 MiB at least.
-    pub(super) fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
-        let mut buffer = self.tar.buffers.take();
+    pub(super) fn read(&self, range: Range<u64>, buffer: &mut Buffer) -> io::Result<()> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let Last { block, file: last } = &mut *last;
         let result = self.tar.list.pieces(range, block, &mut |piece| match piece {
@@ -94,13 +96,14 @@ impl TarReader {
                     None => open(path, mark)?,
                 };
                 let open = last.insert(open);
-                buffer.read(&open.file, range.start, range.end - range.start)?;
-                // Once, and after the read: so what was read is what was hashed, whenever the file was written to.
-                Ok(open.check()?)
+                let read = buffer.read(&open.file, range.start, range.end - range.start);
+                // Once, and after the read: so what was read is what was hashed, whenever the file was written to. And if
+                // it could not be read, this is the likely reason.
+                open.check()?;
+                read.map_err(|source| LayerError::Io { path: open.path.clone(), source }.into())
             }
         });
-        result.inspect_err(|error| (self.tar.failed)(error))?;
-        Ok(buffer.freeze())
+        result.inspect_err(|error| (self.tar.failed)(error))
     }
 }
 

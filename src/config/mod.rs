@@ -247,6 +247,7 @@ impl Config {
             max_client_builds: parse("MAX_CLIENT_BUILDS", raw.max_client_builds, count)?,
             ready_timeout: parse("READY_TIMEOUT", raw.ready_timeout, positive)?,
             max_mapped_files: parse("MAX_MAPPED_FILES", raw.max_mapped_files, nonzero)?,
+            max_buffer_bytes: parse("MAX_BUFFER_BYTES", raw.max_buffer_bytes, bytes)?,
             retention,
             cache_max_bytes: parse("CACHE_MAX_BYTES", raw.cache_max_bytes, bytes)?,
             layers_max_bytes: parse("LAYERS_MAX_BYTES", raw.layers_max_bytes, bytes)?,

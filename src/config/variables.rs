@@ -131,6 +131,8 @@ settings! {
         "Size of the entry lists of layers that are computed from store paths, about 60 bytes a file; beyond that the least recently used go and are made again when asked for.";
     max_mapped_files "MAX_MAPPED_FILES" = "1024",
         "Files of the store that are kept mapped, and open.";
+    max_buffer_bytes "MAX_BUFFER_BYTES" = "128MiB",
+        "Memory for chunks on their way into responses whose bytes are copied: computed layers, HTTP/2, HTTPS, and compression. A busy response uses 1 MiB; beyond this, responses get on with 16 KiB each, which is slower.";
 
     implicit_images "IMPLICIT_IMAGES" = "1",
         "Whether packages/<attribute> makes an image of a package that has none (1), or is not found (0).";

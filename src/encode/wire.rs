@@ -86,6 +86,19 @@ impl Drop for Working {
     }
 }
 
+/// A compressed chunk. Until it has been sent, the chunk's buffer stays in use, of which there are only so many: else clients
+/// that take nothing could have any number of compressed chunks made.
+struct Compressed {
+    bytes: Vec<u8>,
+    _chunk: Bytes,
+}
+
+impl AsRef<[u8]> for Compressed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Encodes one response.
 #[derive(Debug)]
 pub struct Encoder {
@@ -147,7 +160,7 @@ impl Encoder {
                 match compressed {
                     Some(bytes) => {
                         self.encoders.metrics.compressed();
-                        pieces.push(bytes);
+                        pieces.push(Bytes::from_owner(Compressed { bytes, _chunk: chunk.clone() }));
                     }
                     None => self.store(&chunk, &mut pieces)?,
                 }
@@ -188,7 +201,7 @@ impl Encoder {
 
 impl Workspace {
     /// The chunk, compressed; none if it is to be stored, or would not get smaller.
-    fn compress(&mut self, coding: Coding, level: usize, chunk: &[u8]) -> io::Result<Option<Bytes>> {
+    fn compress(&mut self, coding: Coding, level: usize, chunk: &[u8]) -> io::Result<Option<Vec<u8>>> {
         if level == 0 {
             return Ok(None);
         }
@@ -210,7 +223,7 @@ impl Workspace {
                 zstd::chunk(self.zstd.insert(compressor), ZSTD[level], chunk, out)
             }
         };
-        Ok(length.map(|length| Bytes::copy_from_slice(&out[..length])))
+        Ok(length.map(|length| out[..length].to_vec()))
     }
 }
 

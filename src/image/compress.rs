@@ -218,15 +218,21 @@ fn open(reader: &Reader, blob: &ImageBlob) -> io::Result<Blob> {
     let buffers = Buffers::new(BLOCK as usize, reader.threads.get());
     match &blob.source {
         Source::Store { offset, fingerprint, .. } => {
-            let file = File::open(place(reader, blob))?;
+            let path = place(reader, blob);
+            let file = File::open(&path)?;
             if Fingerprint::of(&file.metadata()?) != *fingerprint {
                 return Err(gone());
             }
-            Blob::mapped(Arc::new(Mapping::new(file)?), *offset, blob.size, buffers)
+            Blob::mapped(Arc::new(Mapping::new(file, path)?), *offset, blob.size, buffers)
         }
         Source::Cache | Source::Compressed { .. } => {
             let file = reader.cache.open_blob(&blob.digest)?.ok_or_else(gone)?;
-            Blob::mapped(Arc::new(Mapping::new(file)?), 0, blob.size, buffers)
+            Blob::mapped(
+                Arc::new(Mapping::new(file, reader.cache.path(&blob.digest))?),
+                0,
+                blob.size,
+                buffers,
+            )
         }
         Source::Virtual { list } => {
             let list = EntryList::open(reader.lists.open_blob(list)?.ok_or_else(gone)?)?;

@@ -104,6 +104,8 @@ pub struct Settings {
     pub ready_timeout: Duration,
     /// Files that are kept mapped.
     pub max_mapped_files: NonZeroUsize,
+    /// Memory for chunks on their way into responses, in bytes (`MAX_BUFFER_BYTES`).
+    pub max_buffer_bytes: u64,
     /// When images are dropped.
     pub retention: Retention,
     /// Bytes of the blob cache.
@@ -245,7 +247,7 @@ impl Registry {
             listed: Memory::new(NonZeroUsize::MIN),
             hot: Hot::default(),
             mapped: Mappings::new(settings.max_mapped_files),
-            buffers: Buffers::for_chunks(),
+            buffers: Buffers::for_chunks(settings.max_buffer_bytes),
             used: Mutex::default(),
             reloaded: AtomicU64::new(0),
             changing: RwLock::default(),

@@ -40,9 +40,9 @@ impl Stub {
     /// With a large blob that begins with what is in this file.
     pub fn of(file: File, length: u64) -> Self {
         file.set_len(length).unwrap();
-        let mapping = Arc::new(Mapping::new(file).unwrap());
+        let mapping = Arc::new(Mapping::new(file, "large".into()).unwrap());
         Self {
-            large: Blob::mapped(mapping, 0, length, Buffers::for_chunks()).unwrap(),
+            large: Blob::mapped(mapping, 0, length, Buffers::for_chunks(64 << 20)).unwrap(),
             ready: true,
             asked: Arc::default(),
         }

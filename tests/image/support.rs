@@ -130,7 +130,7 @@ impl Host {
                 let file = self.reader.lists.open_blob(list).unwrap().expect("an entry list");
                 let list = EntryList::open(file).unwrap();
                 assert_eq!((list.digest(), list.size()), (blob.digest, blob.size));
-                let tar = VirtualTar::new(list, Buffers::for_chunks(), |error| panic!("{error}"));
+                let tar = VirtualTar::new(list, Buffers::for_chunks(64 << 20), |error| panic!("{error}"));
                 bytes = body(Blob::virtual_tar(tar).body(0..blob.size, Sight::Kernel)).unwrap();
             }
         }

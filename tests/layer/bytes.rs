@@ -5,23 +5,27 @@ use crate::{
     support::{Layer, length, read, reference_layer, store, style},
 };
 use forge_registry::{
-    blob::{Blob, Buffers, VirtualTar},
+    blob::{Blob, Buffers, Sight, VirtualTar},
+    encode::{Coding, Encoder, Encoders},
     layer::{
         Entry, EntryList, Kind, ListWriter, Mark, Owner, Recent, StorePaths, Style, Writer, walk,
         write_header,
     },
     oci::Digest,
 };
+use http_body_util::BodyExt;
 use proptest::{collection::vec, prelude::*};
 use std::{
     ffi::OsString,
     fs::{self, File, Permissions},
+    io::Read,
     os::unix::{
         ffi::OsStringExt,
         fs::{MetadataExt, PermissionsExt, symlink},
     },
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 
 /// What a random tree consists of.
@@ -263,7 +267,8 @@ fn a_sparse_file_beyond_eight_gibibytes_is_served_from_anywhere() {
     let (length, _) = writer.finish(Digest::of(b"")).unwrap();
 
     let list = EntryList::open(File::open(&list).unwrap()).unwrap();
-    let blob = Blob::virtual_tar(VirtualTar::new(list, Buffers::for_chunks(), |error| panic!("{error}")));
+    let blob =
+        Blob::virtual_tar(VirtualTar::new(list, Buffers::for_chunks(64 << 20), |error| panic!("{error}")));
     let start = headers.len() as u64;
     assert_eq!(headers.len(), 1536, "a size that does not fit takes an extended header");
     assert_eq!(length, (start + size + 499 + 1024).next_multiple_of(10_240));
@@ -272,6 +277,43 @@ fn a_sparse_file_beyond_eight_gibibytes_is_served_from_anywhere() {
     assert_eq!((&tail[..9], tail.len() as u64), (&b"\0\0the end"[..], length - start - size + 9));
     assert!(tail[9..].iter().all(|byte| *byte == 0));
     assert_eq!(read(&blob, start + (5 << 30)..start + (5 << 30) + (3 << 20)).unwrap(), vec![0; 3 << 20]);
+}
+
+#[tokio::test]
+async fn responses_that_nobody_takes_hold_no_more_memory_than_they_may_and_keep_nobody_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    fs::write(&tree, "to be served ".repeat(300_000)).unwrap();
+    let paths = [tree];
+    let contents = StorePaths { paths: &paths, root_mode: 0o755 };
+    let layer = Layer::make(&style(), &contents, dir.path().join("list"));
+    let blob = layer.blob_with(Buffers::for_chunks(2 << 20));
+    let whole = blob.body(0..u64::MAX, Sight::Program).collect().await.unwrap().to_bytes();
+    let encoders = Arc::new(Encoders::new(1, 0));
+    let encoded = || blob.encoded(Encoder::new(Coding::Gzip, encoders.clone(), false));
+
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        let mut body = blob.body(0..u64::MAX, Sight::Program);
+        let taken = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let mut encoded = encoded();
+        encoded.frame().await.unwrap().unwrap();
+        held.push((taken, body, encoded));
+    }
+    let lengths: Vec<usize> = held.iter().map(|(taken, ..)| taken.len()).collect();
+    assert!(lengths.iter().sum::<usize>() < (2 << 20) + 10 * (16 << 10), "{lengths:?}");
+
+    let mut body = blob.body(0..u64::MAX, Sight::Program);
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), whole[..16 << 10], "a short chunk");
+    assert!(blob.body(0..u64::MAX, Sight::Program).collect().await.unwrap().to_bytes() == whole);
+    let compressed = encoded().collect().await.unwrap().to_bytes();
+    let mut decoded = Vec::new();
+    flate2::read::GzDecoder::new(&compressed[..]).read_to_end(&mut decoded).unwrap();
+    assert!(decoded == whole);
+
+    drop((held, body));
+    let first = blob.body(0..u64::MAX, Sight::Program).frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(first.len() > 16 << 10, "there are long ones again");
 }
 
 #[test]

@@ -47,13 +47,17 @@ impl Layer {
     }
 
     pub fn blob(&self) -> Blob {
+        self.blob_with(Buffers::for_chunks(64 << 20))
+    }
+
+    pub fn blob_with(&self, buffers: Arc<Buffers>) -> Blob {
         let list = EntryList::open(File::open(&self.list).unwrap()).unwrap();
         assert_eq!((list.digest(), list.size()), (self.digest, self.size));
         let failures = self.failures.clone();
         let count = move |_: &io::Error| {
             failures.fetch_add(1, Ordering::SeqCst);
         };
-        Blob::virtual_tar(VirtualTar::new(list, Buffers::for_chunks(), count))
+        Blob::virtual_tar(VirtualTar::new(list, buffers, count))
     }
 
     pub fn range(&self, range: Range<u64>) -> io::Result<Vec<u8>> {

@@ -80,6 +80,9 @@ fn an_archive_that_is_truncated_while_it_is_encoded_cuts_the_response_and_no_mor
         });
         assert_eq!(status, 200);
         assert!(!body.ends_with(b"0\r\n\r\n"), "all came");
+        let which = site.archive.to_str().unwrap();
+        let log = site.registry.log();
+        assert!(log.lines().any(|line| line.contains("response cut") && line.contains(which)), "{log}");
         site.lives();
         site.restore();
     }
