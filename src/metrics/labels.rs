@@ -112,7 +112,7 @@ label! {
     Outcome {
         /// It succeeded.
         Succeeded = "succeeded",
-        /// Nix says no, or it is no image.
+        /// Nix says no, it is no image, or the store has it no more.
         Failed = "failed",
         /// There is no such thing.
         Unknown = "unknown",
