@@ -121,7 +121,10 @@ impl Registry {
             None => self.builds.enter().await.map_err(|_full| self.overloaded_builds())?,
         };
         step.begin();
-        job.begin();
+        // What is there is not being read yet, and more of it may be here than may be read at a time.
+        if there.is_none() {
+            job.begin();
+        }
         let realised = match (&there, self.daemon.realise(what, &progress).await) {
             // Of what is there the derivation is not needed.
             (Some(paths), Err(BuildError::Gone(_))) => {
