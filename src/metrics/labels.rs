@@ -129,6 +129,16 @@ label! {
     }
 }
 
+label! {
+    /// A folder of files that can be made again.
+    Cache {
+        /// The blob cache.
+        Blobs = "blobs",
+        /// Entry lists of computed layers.
+        Layers = "layers",
+    }
+}
+
 /// A set of one label.
 macro_rules! sets {
     ($($name:ident { $($field:ident: $value:ty),* })*) => {$(
@@ -146,4 +156,5 @@ sets! {
     OfCut { route: Route, by: Cut }
     OfListener { listener: Listener }
     OfOutcome { outcome: Outcome }
+    OfCache { cache: Cache }
 }

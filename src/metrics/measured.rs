@@ -1,7 +1,7 @@
 //! Sizes, and states: what needs no counting along, since it can be looked at when somebody asks.
 
+use super::labels::{Cache, OfCache};
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::ConstGauge, gauge::Gauge},
     registry::{Registry, Unit},
 };
@@ -69,11 +69,6 @@ pub struct CatalogState {
     pub is_current: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfCache {
-    cache: &'static str,
-}
-
 impl Measured {
     pub(super) fn register(&self, registry: &mut Registry) {
         let number = |number: usize| ConstGauge::new(i64::try_from(number).unwrap_or(i64::MAX));
@@ -122,12 +117,13 @@ impl Measured {
     }
 
     fn register_caches(&self, registry: &mut Registry) {
-        let caches = [("blobs", self.blobs), ("layers", self.layers)];
+        let caches: Vec<_> =
+            Cache::ALL.iter().copied().map(|cache| (OfCache { cache }, self.usage(cache))).collect();
         let gauges = |value: fn(&CacheUsage) -> u64| {
             let family = Family::<OfCache, Gauge>::default();
             for (cache, usage) in &caches {
                 let value = i64::try_from(value(usage)).unwrap_or(i64::MAX);
-                family.get_or_create(&OfCache { cache }).set(value);
+                family.get_or_create(cache).set(value);
             }
             family
         };
@@ -152,8 +148,15 @@ impl Measured {
         );
         let evictions = Family::<OfCache, Counter>::default();
         for (cache, usage) in &caches {
-            evictions.get_or_create(&OfCache { cache }).inc_by(usage.evicted);
+            evictions.get_or_create(cache).inc_by(usage.evicted);
         }
         registry.register("cache_evictions", "Files that had to leave a cache for others", evictions);
+    }
+
+    fn usage(&self, cache: Cache) -> &CacheUsage {
+        match cache {
+            Cache::Blobs => &self.blobs,
+            Cache::Layers => &self.layers,
+        }
     }
 }

@@ -65,6 +65,7 @@ fn every_value_of_a_label_is_documented() {
         Cut::ALL.iter().map(|value| value.as_str()).collect(),
         Listener::ALL.iter().map(|value| value.as_str()).collect(),
         Outcome::ALL.iter().map(|value| value.as_str()).collect(),
+        labels::Cache::ALL.iter().map(|value| value.as_str()).collect(),
     ];
     for value in values.concat() {
         assert!(text.contains(&format!("`{value}`")), "docs/metrics.md does not say what {value} is");
