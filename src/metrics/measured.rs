@@ -14,6 +14,8 @@ pub struct Measured {
     pub index: Option<IndexSize>,
     /// Links in the folder of GC roots.
     pub gc_roots: Option<usize>,
+    /// Links that images of the index should have, and that are not there.
+    pub gc_roots_missing: Option<usize>,
     /// The blob cache.
     pub blobs: CacheUsage,
     /// Entry lists of computed layers.
@@ -85,6 +87,13 @@ impl Measured {
         }
         if let Some(roots) = self.gc_roots {
             registry.register("gc_roots", "GC roots that keep images in the Nix store", number(roots));
+        }
+        if let Some(missing) = self.gc_roots_missing {
+            registry.register(
+                "gc_roots_missing",
+                "GC roots that images in the index should have, and that are not in the registry's folder",
+                number(missing),
+            );
         }
         self.register_caches(registry);
         registry.register(

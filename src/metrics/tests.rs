@@ -13,6 +13,7 @@ fn all(format: Format) -> String {
     let measured = Measured {
         index: Some(IndexSize::default()),
         gc_roots: Some(3),
+        gc_roots_missing: Some(1),
         catalog: Some(catalog),
         ..Default::default()
     };

@@ -6,6 +6,7 @@ use crate::{
     support::{Flake, PATIENCE, Registry, eventually, layers},
 };
 use std::{
+    fs,
     io::{Read, Write},
     net::TcpStream,
     process::{Command, Stdio},
@@ -162,6 +163,23 @@ fn what_is_there_is_right_again_after_a_restart_and_what_happened_begins_anew() 
 }
 
 #[test]
+fn a_gc_root_that_is_missing_shows_however_many_others_an_image_has() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[LISTEN, ("TAG_TTL", "1h")]);
+    registry.pull("packages/configured", "latest");
+    comes_to_have(&registry, &[("index_images", 1.0), ("gc_roots", 3.0), ("gc_roots_missing", 0.0)]);
+    let gcroots = registry.state.join("gcroots");
+    let links = fs::read_dir(&gcroots).unwrap().map(|link| link.unwrap().path());
+    let second = links.filter(|link| link.to_str().unwrap().ends_with("-1")).collect::<Vec<_>>();
+    fs::remove_file(&second[0]).unwrap();
+    registry.pull("hello", "latest");
+    comes_to_have(&registry, &[("index_images", 2.0), ("gc_roots", 3.0), ("gc_roots_missing", 1.0)]);
+    registry.stop();
+    registry.run();
+    comes_to_have(&registry, &[("index_images", 2.0), ("gc_roots", 4.0), ("gc_roots_missing", 0.0)]);
+}
+
+#[test]
 fn a_response_that_is_cut_is_counted_with_who_cut_it() {
     let flake = Flake::new("largeMiB = \"64\";");
     let registry = Registry::start(&flake, &[LISTEN]);
@@ -189,7 +207,7 @@ fn a_response_that_is_cut_is_counted_with_who_cut_it() {
 fn no_client_can_make_them_more() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = dir.path().join("catalog.json");
-    std::fs::write(&catalog, "{}").unwrap();
+    fs::write(&catalog, "{}").unwrap();
     let registry =
         Registry::start_with(&[LISTEN, ("CATALOG", catalog.to_str().unwrap()), ("LOG_LEVEL", "INFO")]);
     let ask = |names: std::ops::Range<usize>| {
@@ -325,8 +343,8 @@ fn a_unix_socket_that_was_left_behind_is_replaced() {
     // What is not a socket is not in the way of anybody.
     registry.stop();
     assert!(!path.exists(), "it is not left behind by a registry that is stopped");
-    std::fs::write(&path, "mine").unwrap();
+    fs::write(&path, "mine").unwrap();
     let (said, code) = registry.run_to_its_end(&[]);
     assert!(code == Some(1) && said.contains("METRICS_LISTEN: ") && said.contains("metrics"), "{said}");
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
 }
