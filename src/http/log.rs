@@ -8,13 +8,12 @@ use crate::{
     metrics,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use http_body::{Frame, SizeHint};
 use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Instant,
 };
 
 /// What the line says. It is written on drop, so that there is one even if the client leaves before the answer.
@@ -33,11 +32,8 @@ pub struct RequestLog {
     reference: Option<String>,
     quiet: bool,
     error: Option<String>,
-    started: Instant,
-    status: Option<StatusCode>,
     encoding: Option<HeaderValue>,
     sent: u64,
-    finished: bool,
     exchange: metrics::Exchange,
 }
 
@@ -71,11 +67,8 @@ impl RequestLog {
             reference: None,
             quiet: false,
             error: None,
-            started: Instant::now(),
-            status: None,
             encoding: None,
             sent: 0,
-            finished: false,
             exchange,
         }
     }
@@ -119,7 +112,6 @@ impl RequestLog {
 
     /// Ties the line to the response: it is written when the body is dropped.
     pub fn attach(mut self, response: Response<Body>) -> Response<LoggedBody> {
-        self.status = Some(response.status());
         self.encoding = response.headers().get(header::CONTENT_ENCODING).cloned();
         self.exchange.answered(response.status().as_u16(), coding(self.encoding.as_ref()));
         response.map(|body| LoggedBody { body, log: self })
@@ -149,10 +141,7 @@ fn coding(encoding: Option<&HeaderValue>) -> metrics::Coding {
 
 impl Drop for RequestLog {
     fn drop(&mut self) {
-        if self.finished {
-            self.exchange.finished();
-        }
-        let outcome = match (self.status, self.finished) {
+        let outcome = match (self.exchange.code(), self.exchange.is_finished()) {
             (None, _) => "client left before the answer",
             (Some(_), false) => "cut",
             (Some(_), true) => "complete",
@@ -168,10 +157,10 @@ impl Drop for RequestLog {
                     path = self.path.as_deref().filter(|_| self.name.is_none()),
                     name = self.name,
                     reference = self.reference,
-                    status = self.status.map(|s| s.as_u16()),
+                    status = self.exchange.code(),
                     bytes = self.sent,
                     encoding = self.encoding.as_ref().and_then(|encoding| encoding.to_str().ok()),
-                    ms = self.started.elapsed().as_micros() as f64 / 1e3,
+                    ms = self.exchange.elapsed().as_micros() as f64 / 1e3,
                     http = self.version.map(tracing::field::debug),
                     agent = self.agent,
                     error = self.error,
@@ -195,7 +184,9 @@ pub struct LoggedBody {
 impl Drop for LoggedBody {
     fn drop(&mut self) {
         // hyper need not ask for the end of a body that has told its length.
-        self.log.finished |= http_body::Body::is_end_stream(&self.body);
+        if http_body::Body::is_end_stream(&self.body) {
+            self.log.exchange.finished();
+        }
     }
 }
 
@@ -219,7 +210,7 @@ impl http_body::Body for LoggedBody {
                 let log = &this.log;
                 tracing::error!(request = %log.id, name = log.name, reference = log.reference, %error, "response cut");
             }
-            Poll::Ready(None) => this.log.finished = true,
+            Poll::Ready(None) => this.log.exchange.finished(),
             Poll::Pending => {}
         }
         polled

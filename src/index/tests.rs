@@ -81,6 +81,23 @@ fn an_image_that_is_written_again_loses_its_former_contents() {
 }
 
 #[test]
+fn store_paths_are_counted_for_the_images_that_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(&dir.path().join("index.redb")).unwrap().index;
+    let (first, row, contents) = image(b'1', &[]);
+    index.put_image(&first, &row, &contents, None, 1).unwrap();
+    let counts = index.object_counts(&HashMap::new()).unwrap();
+    assert_eq!(counts, HashMap::from([(first, 1)]));
+    let objects = vec![object(b'2'), object(b'3')];
+    let second = ImageId::of(&objects, &row.selection, &row.options);
+    index.put_image(&second, &ImageRow { objects, ..row }, &contents, None, 2).unwrap();
+    let counts = index.object_counts(&counts).unwrap();
+    assert_eq!(counts, HashMap::from([(first, 1), (second, 2)]));
+    index.remove_images(&HashSet::from([first])).unwrap();
+    assert_eq!(index.object_counts(&counts).unwrap(), HashMap::from([(second, 2)]));
+}
+
+#[test]
 fn names_that_begin_alike_are_kept_apart() {
     let dir = tempfile::tempdir().unwrap();
     let index = open(&dir.path().join("index.redb")).unwrap().index;

@@ -5,7 +5,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// From an answer out of memory to `PULL_WAIT_ONCE`; 30 is the first after the default of `PULL_WAIT`.
 const SECONDS: [f64; 14] =
@@ -72,7 +75,7 @@ impl Http {
             route: Route::None,
             begun: Instant::now(),
             bytes: None,
-            answered: false,
+            code: None,
             failed: false,
             finished: false,
         }
@@ -172,7 +175,7 @@ pub struct Exchange {
     route: Route,
     begun: Instant,
     bytes: Option<Counter>,
-    answered: bool,
+    code: Option<u16>,
     failed: bool,
     finished: bool,
 }
@@ -186,10 +189,9 @@ impl Exchange {
     /// The head of the response is known.
     pub fn answered(&mut self, code: u16, encoding: Coding) {
         let (families, route) = (&self.http.0, self.route);
-        self.answered = true;
+        self.code = Some(code);
         families.requests.get_or_create(&OfRequest { route, method: self.method, code }).inc();
-        let seconds = self.begun.elapsed().as_secs_f64();
-        families.until_head.get_or_create(&OfRoute { route }).observe(seconds);
+        families.until_head.get_or_create(&OfRoute { route }).observe(self.elapsed().as_secs_f64());
         self.bytes = Some(families.bytes.get_or_create(&OfBytes { route, encoding }).clone());
     }
 
@@ -209,17 +211,32 @@ impl Exchange {
     pub fn finished(&mut self) {
         self.finished = true;
     }
+
+    /// The status of the response, once its head is known.
+    pub fn code(&self) -> Option<u16> {
+        self.code
+    }
+
+    /// Whether the body has been handed over to its end.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// How long ago the request came.
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
         let (families, route) = (&self.http.0, self.route);
         families.in_flight.dec();
-        if !self.answered {
+        if self.code.is_none() {
             families.abandoned.get_or_create(&OfRoute { route }).inc();
             return;
         }
-        families.until_end.get_or_create(&OfRoute { route }).observe(self.begun.elapsed().as_secs_f64());
+        families.until_end.get_or_create(&OfRoute { route }).observe(self.elapsed().as_secs_f64());
         if !self.finished {
             let by = if self.failed { Cut::Registry } else { Cut::Client };
             families.cut.get_or_create(&OfCut { route, by }).inc();

@@ -112,7 +112,7 @@ label! {
     Outcome {
         /// It succeeded.
         Succeeded = "succeeded",
-        /// Nix says no, or it is no image.
+        /// Nix says no, it is no image, or the store has it no more.
         Failed = "failed",
         /// There is no such thing.
         Unknown = "unknown",
@@ -126,6 +126,16 @@ label! {
         NoSpace = "no_space",
         /// Something that should not happen.
         Internal = "internal",
+    }
+}
+
+label! {
+    /// A folder of files that can be made again.
+    Cache {
+        /// The blob cache.
+        Blobs = "blobs",
+        /// Entry lists of computed layers.
+        Layers = "layers",
     }
 }
 
@@ -146,4 +156,5 @@ sets! {
     OfCut { route: Route, by: Cut }
     OfListener { listener: Listener }
     OfOutcome { outcome: Outcome }
+    OfCache { cache: Cache }
 }

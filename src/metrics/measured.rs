@@ -1,7 +1,7 @@
 //! Sizes, and states: what needs no counting along, since it can be looked at when somebody asks.
 
+use super::labels::{Cache, OfCache};
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::ConstGauge, gauge::Gauge},
     registry::{Registry, Unit},
 };
@@ -14,6 +14,8 @@ pub struct Measured {
     pub index: Option<IndexSize>,
     /// Links in the folder of GC roots.
     pub gc_roots: Option<usize>,
+    /// Links that images of the index should have, and that are not there.
+    pub gc_roots_missing: Option<usize>,
     /// The blob cache.
     pub blobs: CacheUsage,
     /// Entry lists of computed layers.
@@ -69,11 +71,6 @@ pub struct CatalogState {
     pub is_current: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfCache {
-    cache: &'static str,
-}
-
 impl Measured {
     pub(super) fn register(&self, registry: &mut Registry) {
         let number = |number: usize| ConstGauge::new(i64::try_from(number).unwrap_or(i64::MAX));
@@ -90,6 +87,13 @@ impl Measured {
         }
         if let Some(roots) = self.gc_roots {
             registry.register("gc_roots", "GC roots that keep images in the Nix store", number(roots));
+        }
+        if let Some(missing) = self.gc_roots_missing {
+            registry.register(
+                "gc_roots_missing",
+                "GC roots that images in the index should have, and that are not in the registry's folder",
+                number(missing),
+            );
         }
         self.register_caches(registry);
         registry.register(
@@ -122,12 +126,13 @@ impl Measured {
     }
 
     fn register_caches(&self, registry: &mut Registry) {
-        let caches = [("blobs", self.blobs), ("layers", self.layers)];
+        let caches: Vec<_> =
+            Cache::ALL.iter().copied().map(|cache| (OfCache { cache }, self.usage(cache))).collect();
         let gauges = |value: fn(&CacheUsage) -> u64| {
             let family = Family::<OfCache, Gauge>::default();
             for (cache, usage) in &caches {
                 let value = i64::try_from(value(usage)).unwrap_or(i64::MAX);
-                family.get_or_create(&OfCache { cache }).set(value);
+                family.get_or_create(cache).set(value);
             }
             family
         };
@@ -152,8 +157,15 @@ impl Measured {
         );
         let evictions = Family::<OfCache, Counter>::default();
         for (cache, usage) in &caches {
-            evictions.get_or_create(&OfCache { cache }).inc_by(usage.evicted);
+            evictions.get_or_create(cache).inc_by(usage.evicted);
         }
         registry.register("cache_evictions", "Files that had to leave a cache for others", evictions);
+    }
+
+    fn usage(&self, cache: Cache) -> &CacheUsage {
+        match cache {
+            Cache::Blobs => &self.blobs,
+            Cache::Layers => &self.layers,
+        }
     }
 }

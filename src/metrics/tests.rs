@@ -13,6 +13,7 @@ fn all(format: Format) -> String {
     let measured = Measured {
         index: Some(IndexSize::default()),
         gc_roots: Some(3),
+        gc_roots_missing: Some(1),
         catalog: Some(catalog),
         ..Default::default()
     };
@@ -65,6 +66,7 @@ fn every_value_of_a_label_is_documented() {
         Cut::ALL.iter().map(|value| value.as_str()).collect(),
         Listener::ALL.iter().map(|value| value.as_str()).collect(),
         Outcome::ALL.iter().map(|value| value.as_str()).collect(),
+        labels::Cache::ALL.iter().map(|value| value.as_str()).collect(),
     ];
     for value in values.concat() {
         assert!(text.contains(&format!("`{value}`")), "docs/metrics.md does not say what {value} is");

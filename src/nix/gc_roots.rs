@@ -5,6 +5,7 @@
 use super::{DaemonError, NixDaemon, StorePath};
 use std::{
     collections::HashSet,
+    ffi::{OsStr, OsString},
     fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -16,6 +17,22 @@ use std::{
 pub struct GcRoots {
     dir: PathBuf,
     next_temporary: AtomicU64,
+}
+
+/// Links that were in the folder at a time.
+#[derive(Debug)]
+pub struct Present(HashSet<OsString>);
+
+impl Present {
+    /// How many there were.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How many of so many roots of a name were not there.
+    pub fn missing(&self, name: &str, count: usize) -> usize {
+        (0..count).filter(|number| !self.0.contains(OsStr::new(&link_name(name, *number)))).count()
+    }
 }
 
 /// A root could not be made.
@@ -91,10 +108,16 @@ impl GcRoots {
         Ok(())
     }
 
-    /// How many there are.
-    pub fn count(&self) -> io::Result<usize> {
-        let links = fs::read_dir(&self.dir)?.filter_map(Result::ok);
-        Ok(links.filter(|link| !link.file_name().as_encoded_bytes().starts_with(b".")).count())
+    /// The links that there are.
+    pub fn present(&self) -> io::Result<Present> {
+        let mut links = HashSet::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let link = entry?.file_name();
+            if !link.as_encoded_bytes().starts_with(b".") {
+                links.insert(link);
+            }
+        }
+        Ok(Present(links))
     }
 
     /// Removes every root whose name is not in `keep`: those of a process that died before it had written its row.
@@ -133,5 +156,18 @@ mod tests {
         assert!(fs::read_link(dir.path().join("root7")).is_ok());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 21);
         assert_eq!(roots.retain(&keep).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_link_that_is_missing_is_missed_however_many_others_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = GcRoots::open(dir.path()).unwrap();
+        for link in ["a", "a-1", "a-2", "b-1", ".new-0"] {
+            symlink("/nowhere", dir.path().join(link)).unwrap();
+        }
+        let present = roots.present().unwrap();
+        assert_eq!(present.count(), 4);
+        let missing = [("a", 3), ("a", 4), ("b", 2), ("c", 1)].map(|(name, n)| present.missing(name, n));
+        assert_eq!(missing, [0, 1, 1, 1]);
     }
 }

@@ -18,7 +18,7 @@ pub use build_progress::{BuildProgress, BuildStatus};
 pub use caches::{Caches, FlakeCaches};
 pub use daemon::{BuildSettings, Buildable, DaemonError, NixDaemon};
 pub use evaluator::{Evaluator, EvaluatorError};
-pub use gc_roots::{GcRootError, GcRoots};
+pub use gc_roots::{GcRootError, GcRoots, Present};
 pub use paths::{ClosureError, PathInfo, Wanted};
 pub use realise::{BuildError, Realised};
 pub use secrets::hide_secrets;

@@ -144,11 +144,11 @@ impl RegistryError {
             | ImageError::Incomplete { .. }
             | ImageError::LimitExceeded { .. }
             | ImageError::MemberNeeded { .. }
-            | ImageError::Cache(CacheError::TooLarge { .. }) => Outcome::Failed,
-            ImageError::Vanished { .. }
-            | ImageError::Changed { .. }
-            | ImageError::Cache(CacheError::Io { .. })
-            | ImageError::Io { .. } => Outcome::Internal,
+            | ImageError::Cache(CacheError::TooLarge { .. })
+            // Collected meanwhile, or built again with another result.
+            | ImageError::Vanished { .. }
+            | ImageError::Changed { .. } => Outcome::Failed,
+            ImageError::Cache(CacheError::Io { .. }) | ImageError::Io { .. } => Outcome::Internal,
         }
     }
 
@@ -298,5 +298,23 @@ impl From<ImageError> for RegistryError {
             | ImageError::Cache(_)
             | ImageError::Io { .. } => Self::Internal { message },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_has_no_more_is_no_error_of_the_registry() {
+        let path = std::path::PathBuf::from("/nix/store/x");
+        for error in [
+            ImageError::Changed { path: path.clone(), digest: Digest::of(b"") },
+            ImageError::Vanished { path: path.clone() },
+        ] {
+            assert_eq!(RegistryError::outcome_of_reading(&error), Outcome::Failed, "{error}");
+        }
+        let error = ImageError::Io { path, source: io::ErrorKind::PermissionDenied.into() };
+        assert_eq!(RegistryError::outcome_of_reading(&error), Outcome::Internal);
     }
 }

@@ -90,6 +90,8 @@ impl Registry {
                 Some(paths) => this.daemon.are_valid(paths).await?,
                 None => false,
             };
+            // Before it is counted: what a client may not have more of says nothing of how busy the registry is.
+            let _share = if there { None } else { Some(this.clients.build()?) };
             // What is there is going to be read by another step, which counts.
             let job = if there { this.metrics.readings.queue() } else { this.metrics.builds.queue() };
             let result = this.realise_now(&what, expected.filter(|_| there), &job).await;
@@ -114,13 +116,15 @@ impl Registry {
             Some(_) => Task::Reading(Arc::default()),
             None => Task::Building(progress.clone()),
         });
-        let _share = if there.is_some() { None } else { Some(self.clients.build()?) };
         let place = match there {
             Some(_) => self.stored.enter().await.map_err(|_full| self.overloaded_readings())?,
             None => self.builds.enter().await.map_err(|_full| self.overloaded_builds())?,
         };
         step.begin();
-        job.begin();
+        // What is there is not being read yet, and more of it may be here than may be read at a time.
+        if there.is_none() {
+            job.begin();
+        }
         let realised = match (&there, self.daemon.realise(what, &progress).await) {
             // Of what is there the derivation is not needed.
             (Some(paths), Err(BuildError::Gone(_))) => {

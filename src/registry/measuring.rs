@@ -1,11 +1,43 @@
 //! A look at everything that has a size, for the metrics.
 
 use super::{Registry, Result, images::blocking};
-use crate::{metrics::Measured, resolve::Catalog};
-use std::{fmt::Display, sync::Arc, time::Duration};
+use crate::{
+    index::{ImageId, Index, IndexError},
+    metrics::Measured,
+    nix::Present,
+    resolve::Catalog,
+};
+use std::{
+    collections::HashMap,
+    fmt::Display,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 /// How long what was found is told again without another look, however often somebody asks.
 const REMEMBERED: Duration = Duration::from_secs(2);
+
+/// How many GC roots each image is to have.
+type Counts = HashMap<ImageId, usize>;
+
+/// What the index said of that, for as long as nothing else has been written to it.
+#[derive(Debug, Default)]
+pub(super) struct ExpectedRoots(Mutex<Option<(u64, Arc<Counts>)>>);
+
+impl ExpectedRoots {
+    fn get(&self, index: &Index) -> Result<Arc<Counts>, IndexError> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = index.generation();
+        let known = match &*last {
+            Some((of, counts)) if *of == generation => return Ok(counts.clone()),
+            Some((_, counts)) => counts.clone(),
+            None => Arc::default(),
+        };
+        let counts = Arc::new(index.object_counts(&known)?);
+        *last = Some((generation, counts.clone()));
+        Ok(counts)
+    }
+}
 
 impl Registry {
     /// How large everything is, or was a moment ago. There is one look at a time, which all who ask share.
@@ -26,9 +58,16 @@ impl Registry {
     }
 
     fn measure(&self) -> Measured {
+        // Roots are made before rows, so what is expected first is there afterwards, but for what is dropped meanwhile.
+        let expected = self.expected.get(&self.index);
+        let present = said(self.roots.present(), "the folder of GC roots");
+        let missing = |(expected, present): (Arc<Counts>, &Present)| {
+            expected.iter().map(|(id, count)| present.missing(&id.file_name(), *count)).sum()
+        };
         Measured {
             index: said(self.index.size(), "the index"),
-            gc_roots: said(self.roots.count(), "the folder of GC roots"),
+            gc_roots: present.as_ref().map(Present::count),
+            gc_roots_missing: said(expected, "the index").zip(present.as_ref()).map(missing),
             blobs: self.reader.cache.usage(),
             layers: self.reader.lists.usage(),
             failures: self.failures.len() + self.unresolved.len() + self.lost.len(),

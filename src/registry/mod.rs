@@ -55,6 +55,7 @@ use flight::{Flight, Flights};
 use gate::Gate;
 use hot::Hot;
 use images::{Held, Indexed};
+use measuring::ExpectedRoots;
 use memory::Memory;
 use state::State;
 use std::{
@@ -150,6 +151,8 @@ pub struct Registry {
     checked: Memory<(), Readiness>,
     measuring: Flights<(), Arc<Measured>>,
     measured: Memory<(), Arc<Measured>>,
+    /// For the metrics.
+    expected: ExpectedRoots,
     evaluated: Memory<(RepositoryName, Option<Tag>), Arc<Evaluated>>,
     /// Tags that led nowhere.
     failures: Memory<(RepositoryName, Tag), RegistryError>,
@@ -239,6 +242,7 @@ impl Registry {
             checked: Memory::new(NonZeroUsize::MIN),
             measuring: Flights::default(),
             measured: Memory::new(NonZeroUsize::MIN),
+            expected: ExpectedRoots::default(),
             evaluated: Memory::new(settings.max_remembered),
             failures: Memory::new(settings.max_remembered),
             unresolved: Memory::new(settings.max_remembered),

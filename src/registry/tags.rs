@@ -282,6 +282,8 @@ impl Registry {
     fn evaluation(self: &Arc<Self>, key: (RepositoryName, Option<Tag>)) -> Flight<Result<Arc<Evaluated>>> {
         let this = self.clone();
         self.evaluating.join(key.clone(), || async move {
+            // Before it is counted: what a client may not have more of says nothing of how busy the registry is.
+            let _share = this.clients.evaluation()?;
             let job = this.metrics.evaluations.queue();
             let result = this.find_out(key, &job).await;
             job.end(outcome(&result));
@@ -291,7 +293,6 @@ impl Registry {
 
     async fn find_out(&self, key: (RepositoryName, Option<Tag>), job: &Job) -> Result<Arc<Evaluated>> {
         let step = Step::queue(Task::Evaluating);
-        let _share = self.clients.evaluation()?;
         let _place = self.evaluations.enter().await.map_err(|_full| self.overloaded_evaluations())?;
         step.begin();
         job.begin();

@@ -1,6 +1,7 @@
 //! What a client can drive has a bound.
 
 use crate::{
+    scrape::{LISTEN, comes_to_have},
     socket::{Socket, never_answers},
     support::{Flake, Registry, eventually, nix},
 };
@@ -134,6 +135,7 @@ fn beyond_the_images_that_may_wait_to_be_read_clients_are_sent_away() {
     let socket = Socket::of("NIX_DAEMON_SOCKET");
     let path = socket.path();
     let settings = [
+        LISTEN,
         ("NIX_DAEMON_SOCKET", path.to_str().unwrap()),
         ("MAX_BUILDS", "1"),
         ("MAX_QUEUED_READINGS", "1"),
@@ -148,6 +150,9 @@ fn beyond_the_images_that_may_wait_to_be_read_clients_are_sent_away() {
         let message = registry.manifest(name, "latest").is_error(429, "TOOMANYREQUESTS");
         assert!(message.contains(part), "{name}: {message}");
     }
+    // What nix-daemon is asked to hold is not being read yet.
+    let refused = "readings_total{outcome=\"refused\"}";
+    comes_to_have(&registry, &[("readings_running", 0.0), ("readings_queued", 2.0), (refused, 1.0)]);
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod packages;
 mod pulling;
 mod reading;
 mod restarting;
+mod scrape;
 mod secrets;
 mod service;
 mod socket;

@@ -1,65 +1,17 @@
 //! What operators see: the text that Prometheus reads, before and after what it counts.
 
-use crate::support::{Answer, Flake, PATIENCE, Registry, eventually, layers};
+use crate::{
+    scrape::{LISTEN, Scrape, address, comes_to_have, get},
+    socket::{Socket, never_answers},
+    support::{Flake, PATIENCE, Registry, eventually, layers},
+};
 use std::{
-    collections::BTreeMap,
+    fs,
     io::{Read, Write},
     net::TcpStream,
     process::{Command, Stdio},
     thread,
 };
-
-const LISTEN: (&str, &str) = ("METRICS_LISTEN", "127.0.0.1:0");
-
-/// Where the metrics of a running registry are.
-fn address(registry: &Registry) -> String {
-    let log = registry.log();
-    let line = log.lines().rev().find_map(|line| Some(line.split_once("metrics are on ")?.1.to_owned()));
-    line.unwrap_or_else(|| panic!("no metrics:\n{log}"))
-}
-
-fn get(registry: &Registry, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
-    registry.request_at(&address(registry), method, path, headers)
-}
-
-/// The values of all series, as they are now.
-struct Scrape(BTreeMap<String, f64>);
-
-impl Scrape {
-    fn of(registry: &Registry) -> Self {
-        let answer = get(registry, "GET", "/metrics", &[]);
-        assert_eq!(
-            (answer.status, answer.header("content-type")),
-            (200, "text/plain; version=0.0.4; charset=utf-8")
-        );
-        let text = answer.text();
-        let samples = text.lines().filter(|line| !line.starts_with('#'));
-        let parse = |line: &str| {
-            let (series, value) = line.rsplit_once(' ')?;
-            Some((series.to_owned(), value.parse().ok()?))
-        };
-        Self(samples.map(|line| parse(line).unwrap_or_else(|| panic!("{line:?} is no sample"))).collect())
-    }
-
-    /// A series of ours; zero until there is one.
-    fn value(&self, series: &str) -> f64 {
-        self.0.get(&format!("forge_registry_{series}")).copied().unwrap_or_default()
-    }
-
-    /// Whether all series have these values; else it says which has not.
-    fn has(&self, expected: &[(&str, f64)]) -> bool {
-        let wrong = expected.iter().find(|(series, value)| self.value(series) != *value);
-        if let Some((series, value)) = wrong {
-            eprintln!("{series} is {} instead of {value}", self.value(series));
-        }
-        wrong.is_none()
-    }
-}
-
-/// A response has ended a little later than its client knows, and sizes are remembered for two seconds.
-fn comes_to_have(registry: &Registry, expected: &[(&str, f64)]) {
-    eventually("the metrics are right", || Scrape::of(registry).has(expected));
-}
 
 #[test]
 fn pulls_builds_and_failures_are_counted() {
@@ -147,6 +99,40 @@ fn pulls_builds_and_failures_are_counted() {
 }
 
 #[test]
+fn what_a_client_may_not_have_more_of_is_no_full_queue() {
+    let flake = Flake::of_scripts(
+        &["a", "b"].map(|name| (name, "echo it has begun >&2; sleep 100000; cp $hello $out")),
+    );
+    let settings = [LISTEN, ("MAX_CLIENT_BUILDS", "1"), ("PULL_WAIT", "1")];
+    let registry = Registry::start(&flake, &settings);
+    registry.manifest("a", "latest").is_error(429, "TOOMANYREQUESTS");
+    eventually("the first is being built", || registry.logged("it has begun") == 1);
+    let refused = registry.manifest("b", "latest").is_error(429, "TOOMANYREQUESTS");
+    assert!(refused.contains("MAX_CLIENT_BUILDS"), "{refused}");
+    let none = |work: &str| (format!("{work}_total{{outcome=\"refused\"}}"), format!("{work}_queued"));
+    let (refused, queued) = none("builds");
+    comes_to_have(&registry, &[("builds_running", 1.0), (&refused, 0.0), (&queued, 0.0)]);
+
+    let evaluator = Socket::of("EVALUATOR_SOCKET");
+    let path = evaluator.path();
+    let settings = [
+        LISTEN,
+        ("EVALUATOR_SOCKET", path.to_str().unwrap()),
+        ("EVALUATION_TIMEOUT", "1h"),
+        ("MAX_CLIENT_EVALUATIONS", "1"),
+        ("PULL_WAIT", "1"),
+    ];
+    let registry = Registry::start(&flake, &settings);
+    evaluator.serve("silent", never_answers);
+    for (name, part) in [("a", "still being evaluated"), ("b", "MAX_CLIENT_EVALUATIONS")] {
+        let message = registry.manifest(name, "latest").is_error(429, "TOOMANYREQUESTS");
+        assert!(message.contains(part), "{name}: {message}");
+    }
+    let (refused, queued) = none("evaluations");
+    comes_to_have(&registry, &[("evaluations_running", 1.0), (&refused, 0.0), (&queued, 0.0)]);
+}
+
+#[test]
 fn what_is_there_is_right_again_after_a_restart_and_what_happened_begins_anew() {
     let flake = Flake::new("");
     let mut registry = Registry::start(&flake, &[LISTEN, ("TAG_TTL", "1h")]);
@@ -177,6 +163,23 @@ fn what_is_there_is_right_again_after_a_restart_and_what_happened_begins_anew() 
 }
 
 #[test]
+fn a_gc_root_that_is_missing_shows_however_many_others_an_image_has() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[LISTEN, ("TAG_TTL", "1h")]);
+    registry.pull("packages/configured", "latest");
+    comes_to_have(&registry, &[("index_images", 1.0), ("gc_roots", 3.0), ("gc_roots_missing", 0.0)]);
+    let gcroots = registry.state.join("gcroots");
+    let links = fs::read_dir(&gcroots).unwrap().map(|link| link.unwrap().path());
+    let second = links.filter(|link| link.to_str().unwrap().ends_with("-1")).collect::<Vec<_>>();
+    fs::remove_file(&second[0]).unwrap();
+    registry.pull("hello", "latest");
+    comes_to_have(&registry, &[("index_images", 2.0), ("gc_roots", 3.0), ("gc_roots_missing", 1.0)]);
+    registry.stop();
+    registry.run();
+    comes_to_have(&registry, &[("index_images", 2.0), ("gc_roots", 4.0), ("gc_roots_missing", 0.0)]);
+}
+
+#[test]
 fn a_response_that_is_cut_is_counted_with_who_cut_it() {
     let flake = Flake::new("largeMiB = \"64\";");
     let registry = Registry::start(&flake, &[LISTEN]);
@@ -204,7 +207,7 @@ fn a_response_that_is_cut_is_counted_with_who_cut_it() {
 fn no_client_can_make_them_more() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = dir.path().join("catalog.json");
-    std::fs::write(&catalog, "{}").unwrap();
+    fs::write(&catalog, "{}").unwrap();
     let registry =
         Registry::start_with(&[LISTEN, ("CATALOG", catalog.to_str().unwrap()), ("LOG_LEVEL", "INFO")]);
     let ask = |names: std::ops::Range<usize>| {
@@ -340,8 +343,8 @@ fn a_unix_socket_that_was_left_behind_is_replaced() {
     // What is not a socket is not in the way of anybody.
     registry.stop();
     assert!(!path.exists(), "it is not left behind by a registry that is stopped");
-    std::fs::write(&path, "mine").unwrap();
+    fs::write(&path, "mine").unwrap();
     let (said, code) = registry.run_to_its_end(&[]);
     assert!(code == Some(1) && said.contains("METRICS_LISTEN: ") && said.contains("metrics"), "{said}");
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
 }
