@@ -278,12 +278,13 @@ impl Index {
         })
     }
 
-    /// Which files of the two caches something needs for a blob of one of these digests, if these images are left out.
-    pub fn needed_of(&self, digests: &[Digest], without: &HashSet<ImageId>) -> Result<Needed> {
+    /// Which files of the two caches something needs for one of these blobs, if these images are left out. Of a row that
+    /// cannot be read it is not known: it is taken to need the same files.
+    pub fn needed_of(&self, blobs: &[(Digest, Source)], without: &HashSet<ImageId>) -> Result<Needed> {
         self.read(|transaction| {
             let table = transaction.open_table(CONTENTS)?;
             let mut needed = Needed::default();
-            for digest in digests {
+            for (digest, source) in blobs {
                 let prefix = digest.as_raw().as_slice();
                 for entry in table.range::<&[u8]>(prefix..)? {
                     let (key, row) = entry?;
@@ -291,8 +292,13 @@ impl Index {
                     if ImageId::from_bytes(image).is_some_and(|image| without.contains(&image)) {
                         continue;
                     }
-                    let location: Location = rows::decode("contents", key.value(), row.value())?;
-                    needed.add(*digest, &location.source);
+                    match rows::decode::<Location>("contents", key.value(), row.value()) {
+                        Ok(location) => needed.add(*digest, &location.source),
+                        Err(error) => {
+                            tracing::warn!(%digest, "{error}; until then its files are kept");
+                            needed.add(*digest, source);
+                        }
+                    }
                 }
             }
             Ok(needed)

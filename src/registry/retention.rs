@@ -158,7 +158,7 @@ impl Registry {
         if images.is_empty() {
             return Ok(Plan::default());
         }
-        let (mut candidates, mut digests) = (Needed::default(), Vec::new());
+        let (mut candidates, mut gone) = (Needed::default(), Vec::new());
         let mut roots = HashMap::new();
         for id in &images {
             let Ok(Some(row)) = self.index.image(id) else { continue };
@@ -166,11 +166,11 @@ impl Registry {
             for digest in row.contents {
                 if let Ok(Some(location)) = self.index.location(&digest, id) {
                     candidates.add(digest, &location.source);
-                    digests.push(digest);
+                    gone.push((digest, location.source));
                 }
             }
         }
-        let needed = self.index.needed_of(&digests, &images)?;
+        let needed = self.index.needed_of(&gone, &images)?;
         let blobs = candidates.blobs.difference(&needed.blobs).copied().collect();
         let lists = candidates.lists.difference(&needed.lists).copied().collect();
         Ok(Plan { images, roots, blobs, lists })
