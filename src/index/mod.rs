@@ -138,7 +138,8 @@ impl Index {
         })
     }
 
-    /// All tags of a repository that have been resolved, sorted.
+    /// All tags of a repository that have been resolved, sorted. A row that cannot be read leads nowhere, as if it were
+    /// not there.
     pub fn tags(&self, repository: &RepositoryName) -> Result<Vec<(Tag, TagRow)>> {
         self.read(|transaction| {
             let table = transaction.open_table(TAGS)?;
@@ -148,8 +149,11 @@ impl Index {
                 let (key, row) = entry?;
                 let Some(tag) = key.value().strip_prefix(&*prefix) else { break };
                 let tag = std::str::from_utf8(tag).ok().and_then(|tag| tag.parse().ok());
-                let tag = tag.ok_or(IndexError::Damaged("tags"))?;
-                tags.push((tag, rows::decode("tags", key.value(), row.value())?));
+                let tag = tag.ok_or(IndexError::Damaged("tags"));
+                match tag.and_then(|tag| Ok((tag, rows::decode("tags", key.value(), row.value())?))) {
+                    Ok(found) => tags.push(found),
+                    Err(error) => tracing::warn!(%repository, "{error}"),
+                }
             }
             Ok(tags)
         })

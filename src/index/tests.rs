@@ -233,6 +233,21 @@ fn a_row_that_cannot_be_read_keeps_the_files_of_its_digest_and_nothing_else() {
 }
 
 #[test]
+fn a_tag_that_cannot_be_read_hides_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(&dir.path().join("index.redb")).unwrap().index;
+    let repository: RepositoryName = "a/b".parse().unwrap();
+    let tags: [Tag; 3] = ["bad", "good", "last"].map(|tag| tag.parse().unwrap());
+    let (id, row, contents) = image(b'1', &[]);
+    index.put_image(&id, &row, &contents, None, 1).unwrap();
+    index.put_tags(&repository, &tags.clone().map(|tag| (tag, tag_row(id)))).unwrap();
+    damage(&index, TAGS, &rows::tag_key(&repository, &tags[0]));
+    damage(&index, TAGS, b"a/b\0no tag");
+    let [_, good, last] = tags;
+    assert_eq!(index.tags(&repository).unwrap(), [(good, tag_row(id)), (last, tag_row(id))]);
+}
+
+#[test]
 fn an_index_that_could_not_be_read_is_opened_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("index.redb");
