@@ -5,7 +5,11 @@ use crate::{
     index::ImageId,
     oci::{Digest, RepositoryName, Tag},
 };
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// How long a pull that began before may go on.
 const PULLS_LAST: Duration = Duration::from_secs(3600);
@@ -55,27 +59,33 @@ impl Registry {
         report.listed.extend(staying);
         self.index.forget(repository, &tags, &unlinked)?;
         self.carry_out(&plan)?;
-        self.forgotten.put(repository.clone(), tags, PULLS_LAST);
+        self.forgotten.put(repository.clone(), tags.into_iter().take(tags::MAX_TRIED).collect(), PULLS_LAST);
         tracing::info!(%repository, tag = tag.map(Tag::as_str), images = report.count, bytes = report.bytes, "forgotten");
         Ok(report)
     }
 
     /// A pull asks for a blob of something that was forgotten while it ran: finds out what its tags mean, which makes
-    /// the image again. Whether it may be there now.
+    /// the image again. Whether it may be there now. All of it takes no longer than a request may wait.
     pub(super) async fn remembered(
         self: &Arc<Self>,
         repository: &RepositoryName,
         digest: &Digest,
         caller: &Caller,
-    ) -> bool {
-        let Some(forgotten) = self.forgotten.get(repository) else { return false };
-        for tag in forgotten.iter().take(tags::MAX_TRIED) {
-            if let Err(error) = self.by_tag(repository, tag, caller).await {
-                tracing::debug!(%repository, %tag, %digest, "a pull of what was forgotten cannot go on: {error}");
-            } else if self.index.locations(repository, digest).is_ok_and(|found| !found.is_empty()) {
-                return true;
+    ) -> Result<bool> {
+        let Some(forgotten) = self.forgotten.get(repository) else { return Ok(false) };
+        let (since, wait) = (Instant::now(), self.wait_of(caller));
+        for tag in &forgotten {
+            let left = wait.saturating_sub(since.elapsed());
+            match self.by_tag_within(repository, tag, caller, left).await {
+                Ok(_) if !self.index.locations(repository, digest)?.is_empty() => return Ok(true),
+                Ok(_) => {}
+                // Another tag may lead to it all the same.
+                Err(error) if self.lasts(&error).is_some() => {
+                    tracing::debug!(%repository, %tag, %digest, "a pull of what was forgotten cannot go on: {error}");
+                }
+                Err(error) => return Err(error),
             }
         }
-        false
+        Ok(false)
     }
 }
