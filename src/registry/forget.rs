@@ -14,6 +14,14 @@ use std::{
 /// How long a pull that began before may go on.
 const PULLS_LAST: Duration = Duration::from_secs(3600);
 
+/// The tags of a name that were forgotten last, each once.
+fn forgotten(mut tags: Vec<Tag>, former: Vec<Tag>) -> Vec<Tag> {
+    let before: Vec<Tag> = former.into_iter().filter(|tag| !tags.contains(tag)).collect();
+    tags.extend(before);
+    tags.truncate(tags::MAX_TRIED);
+    tags
+}
+
 impl Registry {
     /// Forgets a name, or one tag of it, and drops the images that nothing else leads to. Blocks.
     ///
@@ -59,7 +67,8 @@ impl Registry {
         report.listed.extend(staying);
         self.index.forget(repository, &tags, &unlinked)?;
         self.carry_out(&plan)?;
-        self.forgotten.put(repository.clone(), tags.into_iter().take(tags::MAX_TRIED).collect(), PULLS_LAST);
+        let former = self.forgotten.get(repository).unwrap_or_default();
+        self.forgotten.put(repository.clone(), forgotten(tags, former), PULLS_LAST);
         tracing::info!(%repository, tag = tag.map(Tag::as_str), images = report.count, bytes = report.bytes, "forgotten");
         Ok(report)
     }
@@ -87,5 +96,24 @@ impl Registry {
             }
         }
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_forgotten_before_is_remembered_as_long_as_there_is_room() {
+        let tags = |names: &str| -> Vec<Tag> { names.split_whitespace().map(|n| n.parse().unwrap()).collect() };
+        for (new, former, all) in [
+            ("", "a b", "a b"),
+            ("c", "a b", "c a b"),
+            ("b", "a b", "b a"),
+            ("d e", "a b c", "d e a b"),
+            ("a b c d e", "f", "a b c d"),
+        ] {
+            assert_eq!(forgotten(tags(new), tags(former)), tags(all), "{new} after {former}");
+        }
     }
 }

@@ -27,3 +27,21 @@ fn a_layer_of_a_forgotten_image_that_takes_longer_than_the_wait_is_to_be_asked_f
     });
     assert_eq!((blob.status, sha256(&blob.body)), (200, layer), "{}", blob.text());
 }
+
+#[test]
+fn a_name_that_is_forgotten_in_two_steps_is_pulled_to_the_end_as_in_one() {
+    let flake = Flake::new("");
+    let settings = [("TAG_TTL", "0"), ("TAG_STALE", "0"), ("PULL_WAIT", "1h")];
+    let registry = Registry::start(&flake, &settings);
+    registry.pull("packages/hello", "latest");
+    // No tag leads to the first any more.
+    flake.write("");
+    registry.pull("packages/hello", "latest");
+    let layer = layers(&registry.manifest("packages/hello", "latest")).pop().unwrap();
+    forget(&registry, "packages/hello:latest");
+    forget(&registry, "packages/hello");
+    let (text, _) = registry.run_to_its_end(&["images"]);
+    assert_eq!(text, "");
+    let blob = registry.blob("packages/hello", &layer);
+    assert_eq!((blob.status, sha256(&blob.body)), (200, layer), "{}", blob.text());
+}
