@@ -14,7 +14,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -140,7 +140,6 @@ pub struct Snapshot {
     index: Index,
     state_dir: PathBuf,
     store: StoreDir,
-    _lock: Option<File>,
 }
 
 impl Snapshot {
@@ -158,12 +157,14 @@ impl Snapshot {
         state::format(state_dir)?;
         let copy = scratch.join(INDEX);
         fs::copy(&original, &copy).map_err(failed(&original))?;
+        // A registry that is started now need not wait for what is done with the copy.
+        drop(lock);
         index::migrate(&copy)?;
         let opened = index::open(&copy)?;
         if let Some((_aside, reason)) = opened.moved_aside {
             return Err(StateError::Unusable { path: original, reason });
         }
-        Ok(Self { index: opened.index, state_dir: state_dir.into(), store, _lock: lock })
+        Ok(Self { index: opened.index, state_dir: state_dir.into(), store })
     }
 
     /// All images, by name and tag.
