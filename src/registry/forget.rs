@@ -53,8 +53,9 @@ impl Registry {
                 dropped.insert(*image);
             }
         }
-        let plan = self.plan(dropped)?;
-        let mut report = self.account(&plan);
+        let view = self.view();
+        let plan = view.plan(dropped)?;
+        let mut report = Dropped { listed: view.listed(&plan), ..view.account(&plan) };
         // What other names or tags lead to stays, and yet these lead there no more.
         let tags: Vec<Tag> = gone.into_iter().map(|(tag, _)| tag).collect();
         let staying = tags.iter().filter(|tag| {
@@ -63,7 +64,7 @@ impl Registry {
                 .iter()
                 .any(|row| row.name == repository.as_str() && row.tag.as_deref() == Some(tag.as_str()))
         });
-        let staying: Vec<_> = staying.filter_map(|tag| self.view().summary(repository, tag)).collect();
+        let staying: Vec<_> = staying.filter_map(|tag| view.summary(repository, tag)).collect();
         report.listed.extend(staying);
         self.index.forget(repository, &tags, &unlinked)?;
         self.carry_out(&plan)?;
@@ -105,7 +106,8 @@ mod tests {
 
     #[test]
     fn what_was_forgotten_before_is_remembered_as_long_as_there_is_room() {
-        let tags = |names: &str| -> Vec<Tag> { names.split_whitespace().map(|n| n.parse().unwrap()).collect() };
+        let tags =
+            |names: &str| -> Vec<Tag> { names.split_whitespace().map(|n| n.parse().unwrap()).collect() };
         for (new, former, all) in [
             ("", "a b", "a b"),
             ("c", "a b", "c a b"),
