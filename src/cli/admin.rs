@@ -144,6 +144,9 @@ async fn try_gc(config: Config, arguments: Gc) -> Result<()> {
         dry_run: arguments.dry_run,
     };
     let dropped = match Client::new(&config.admin_socket).ask(&Request::Collect(what)).await {
+        Err(ClientError::NotRunning(_)) if what.dry_run => {
+            with_snapshot(&config, |snapshot| snapshot.would_drop(what, config.registry.retention))?
+        }
         Err(ClientError::NotRunning(_)) => with_state(config, move |registry| registry.collect(what)).await?,
         other => other?,
     };

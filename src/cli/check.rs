@@ -3,6 +3,7 @@
 use super::{
     Terminal, access, daemon, flake, package_set, store,
     terminal::{print, unread},
+    unix_socket::UnixSocket,
 };
 use forge_registry::{
     access::Access,
@@ -18,6 +19,7 @@ use std::{
     path::Path,
     process::ExitCode,
 };
+use tokio::net::TcpListener;
 
 /// Checks every part and prints a line for each; fails if any part does.
 pub async fn check(config: Config, terminal: &Terminal) -> ExitCode {
@@ -33,6 +35,8 @@ async fn try_check(config: Config) -> io::Result<usize> {
     let mut report = Report { failures: 0 };
     print(format_args!("forge-registry {}", env!("CARGO_PKG_VERSION")))?;
     report.state_dir(&config.state_dir)?;
+    // The default lies in STATE_DIR: a new one is made first, and of a bad one enough has been said.
+    let is_admin_seen = config.admin_socket_is_set || report.failures == 0 && config.state_dir.exists();
     report.store(&config.nix_store_dir)?;
 
     let socket = config.nix_daemon_socket.display();
@@ -116,15 +120,12 @@ async fn try_check(config: Config) -> io::Result<usize> {
     for address in plain.iter().filter(|address| access::is_plain(&config, address)) {
         print(format_args!("  !   LISTEN: {}", access::plain(address)))?;
     }
-    let listen = plain.iter().map(|address| ("LISTEN", address));
-    for (name, address) in listen.chain(config.tls_listen.iter().map(|address| ("TLS_LISTEN", address))) {
-        match tokio::net::TcpListener::bind(address).await {
-            Ok(_) => report.good(name, &format!("{address} is free")),
-            Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                report.good(name, &format!("{address} is in use, by this registry if it runs"))
-            }
-            Err(error) => report.bad(name, &format!("{address}: {error}"), "choose another address or port"),
-        }?;
+    let own = config.listen.iter().filter(|_| is_served).map(|address| ("LISTEN", address.clone()));
+    let tls = config.tls_listen.iter().map(|address| ("TLS_LISTEN", Address::Inet(*address)));
+    let metrics = config.metrics_listen.iter().map(|address| ("METRICS_LISTEN", address.clone()));
+    let admin = is_admin_seen.then(|| ("ADMIN_SOCKET", Address::Unix(config.admin_socket.clone())));
+    for (name, address) in own.chain(tls).chain(metrics).chain(admin) {
+        report.address(name, &address).await?;
     }
     report.certificate(config.tls)?;
 
@@ -159,6 +160,26 @@ impl Report {
     fn bad(&mut self, name: &str, problem: &str, advice: &str) -> io::Result<()> {
         self.failures += 1;
         print(format_args!("  BAD {name}: {problem}\n      {advice}"))
+    }
+
+    /// Somewhere to listen. Nothing is left behind there.
+    async fn address(&mut self, name: &str, address: &Address) -> io::Result<()> {
+        let (free, advice) = match address {
+            Address::Inet(address) => {
+                (TcpListener::bind(address).await.map(drop), "choose another address or port")
+            }
+            Address::Unix(path) => (
+                UnixSocket::can_be_made(path),
+                "make the folder, let the service's user write to it, or choose another name",
+            ),
+        };
+        match free {
+            Ok(()) => self.good(name, &format!("{address} is free")),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                self.good(name, &format!("{address} is in use, by this registry if it runs"))
+            }
+            Err(error) => self.bad(name, &format!("{address}: {error}"), advice),
+        }
     }
 
     fn certificate(&mut self, files: Option<TlsFiles>) -> io::Result<()> {

@@ -81,24 +81,39 @@ async fn reload(Reloaded { registry, access, tls }: &Reloaded) {
             }
         }
     }
-    match tls.as_deref().map(Tls::reload) {
-        None => {}
-        Some(Ok((certificate, warning))) => {
-            tracing::info!("certificate: {certificate}");
-            if let Some(warning) = warning {
-                tracing::warn!("{warning}");
+    if let Some(tls) = tls {
+        let tls = tls.clone();
+        // Reading files can take its time.
+        match tokio::task::spawn_blocking(move || tls.reload()).await {
+            Ok(Ok((certificate, warning))) => {
+                tracing::info!("certificate: {certificate}");
+                if let Some(warning) = warning {
+                    tracing::warn!("{warning}");
+                }
+                done.push(format!("certificate: {certificate}"));
             }
-            done.push(format!("certificate: {certificate}"));
-        }
-        Some(Err(error)) => {
-            tracing::error!("not reloaded, the last good certificate stays: {error}");
-            failed.push(error.to_string());
+            Ok(Err(error)) => {
+                tracing::error!("not reloaded, the last good certificate stays: {error}");
+                failed.push(error.to_string());
+            }
+            Err(panic) => {
+                tracing::error!("not reloaded, the last good certificate stays: {panic}");
+                failed.push(panic.to_string());
+            }
         }
     }
-    let (outcome, what) =
-        if failed.is_empty() { ("reloaded", done.join("; ")) } else { ("not reloaded", failed.join("; ")) };
-    let status = if what.is_empty() { outcome.to_owned() } else { format!("{outcome}: {what}") };
-    tell(&[State::Ready, State::Status(&status)]);
+    tell(&[State::Ready, State::Status(&status(&done, &failed))]);
+}
+
+/// How a reload ended: what failed, and what was read all the same.
+fn status(done: &[String], failed: &[String]) -> String {
+    let part = |outcome: &str, what: &[String]| format!("{outcome}: {}", what.join("; "));
+    match (done, failed) {
+        ([], []) => "reloaded".into(),
+        (_, []) => part("reloaded", done),
+        ([], _) => part("not reloaded", failed),
+        _ => format!("{}; {}", part("not reloaded", failed), part("reloaded", done)),
+    }
 }
 
 /// Runs among the requests, and so stops when they do.
@@ -128,6 +143,19 @@ fn tell(states: &[State<'_>]) {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+
+    #[test]
+    fn the_status_has_what_was_reloaded_beside_what_was_not() {
+        let (good, bad) = (["a".to_owned(), "b".to_owned()], ["CATALOG: no".to_owned()]);
+        for (done, failed, text) in [
+            (&[][..], &[][..], "reloaded"),
+            (&good, &[], "reloaded: a; b"),
+            (&[], &bad, "not reloaded: CATALOG: no"),
+            (&good, &bad, "not reloaded: CATALOG: no; reloaded: a; b"),
+        ] {
+            assert_eq!(status(done, failed), text);
+        }
+    }
 
     #[test]
     fn the_watchdog_is_not_fed_while_no_thread_can_read_files() {

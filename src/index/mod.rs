@@ -138,7 +138,8 @@ impl Index {
         })
     }
 
-    /// All tags of a repository that have been resolved, sorted.
+    /// All tags of a repository that have been resolved, sorted. A row that cannot be read leads nowhere, as if it were
+    /// not there.
     pub fn tags(&self, repository: &RepositoryName) -> Result<Vec<(Tag, TagRow)>> {
         self.read(|transaction| {
             let table = transaction.open_table(TAGS)?;
@@ -148,8 +149,11 @@ impl Index {
                 let (key, row) = entry?;
                 let Some(tag) = key.value().strip_prefix(&*prefix) else { break };
                 let tag = std::str::from_utf8(tag).ok().and_then(|tag| tag.parse().ok());
-                let tag = tag.ok_or(IndexError::Damaged("tags"))?;
-                tags.push((tag, rows::decode("tags", key.value(), row.value())?));
+                let tag = tag.ok_or(IndexError::Damaged("tags"));
+                match tag.and_then(|tag| Ok((tag, rows::decode("tags", key.value(), row.value())?))) {
+                    Ok(found) => tags.push(found),
+                    Err(error) => tracing::warn!(%repository, "{error}"),
+                }
             }
             Ok(tags)
         })
@@ -278,12 +282,13 @@ impl Index {
         })
     }
 
-    /// Which files of the two caches something needs for a blob of one of these digests, if these images are left out.
-    pub fn needed_of(&self, digests: &[Digest], without: &HashSet<ImageId>) -> Result<Needed> {
+    /// Which files of the two caches something needs for one of these blobs, if these images are left out. Of a row that
+    /// cannot be read it is not known: it is taken to need the same files.
+    pub fn needed_of(&self, blobs: &[(Digest, Source)], without: &HashSet<ImageId>) -> Result<Needed> {
         self.read(|transaction| {
             let table = transaction.open_table(CONTENTS)?;
             let mut needed = Needed::default();
-            for digest in digests {
+            for (digest, source) in blobs {
                 let prefix = digest.as_raw().as_slice();
                 for entry in table.range::<&[u8]>(prefix..)? {
                     let (key, row) = entry?;
@@ -291,8 +296,13 @@ impl Index {
                     if ImageId::from_bytes(image).is_some_and(|image| without.contains(&image)) {
                         continue;
                     }
-                    let location: Location = rows::decode("contents", key.value(), row.value())?;
-                    needed.add(*digest, &location.source);
+                    match rows::decode::<Location>("contents", key.value(), row.value()) {
+                        Ok(location) => needed.add(*digest, &location.source),
+                        Err(error) => {
+                            tracing::warn!(%digest, "{error}; until then its files are kept");
+                            needed.add(*digest, source);
+                        }
+                    }
                 }
             }
             Ok(needed)

@@ -36,6 +36,14 @@ fn tag_row(image: ImageId) -> TagRow {
     TagRow { image, resolved_at: 7, aliases: vec!["1.0".into()] }
 }
 
+fn damage(index: &Index, table: Rows, key: &[u8]) {
+    let write = |t: &WriteTransaction| {
+        t.open_table(table)?.insert(key, b"damaged".as_slice())?;
+        Ok(())
+    };
+    index.write(write).unwrap();
+}
+
 #[test]
 fn a_digest_that_two_images_share_outlives_one_of_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -214,17 +222,46 @@ fn what_one_image_needs_is_found_without_looking_at_the_others() {
     };
     let (first, _, _) =
         (cached(&[b"shared", b"mine"], b'1'), cached(&[b"shared"], b'2'), cached(&[b"x"], b'3'));
-    index
-        .write(|t| {
-            let key = rows::content_key(&Digest::of(b"another"), &first);
-            t.open_table(CONTENTS)?.insert(key.as_slice(), b"damaged".as_slice())?;
-            Ok(())
-        })
-        .unwrap();
+    damage(&index, CONTENTS, &rows::content_key(&Digest::of(b"another"), &first));
     index.remove_images(&HashSet::from([first])).unwrap();
-    let digests = [Digest::of(b"shared"), Digest::of(b"mine")];
-    assert_eq!(index.needed_of(&digests, &HashSet::new()).unwrap().blobs, HashSet::from([digests[0]]));
+    let blobs = [b"shared".as_slice(), b"mine"].map(|bytes| (Digest::of(bytes), Source::Cache));
+    assert_eq!(index.needed_of(&blobs, &HashSet::new()).unwrap().blobs, HashSet::from([blobs[0].0]));
     assert!(index.needed().is_err());
+}
+
+#[test]
+fn a_row_that_cannot_be_read_keeps_the_files_of_its_digest_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(&dir.path().join("index.redb")).unwrap().index;
+    let (first, row, contents) = image(b'1', &[b"cached", b"computed", b"mine"]);
+    index.put_image(&first, &row, &contents, None, 1).unwrap();
+    let (second, row, contents) = image(b'2', &[b"cached", b"computed"]);
+    index.put_image(&second, &row, &contents, None, 1).unwrap();
+    let (cached, computed, mine) = (Digest::of(b"cached"), Digest::of(b"computed"), Digest::of(b"mine"));
+    for digest in [cached, computed] {
+        damage(&index, CONTENTS, &rows::content_key(&digest, &second));
+    }
+    let list = Digest::of(b"list");
+    let blobs = [(cached, Source::Cache), (computed, Source::Virtual { list }), (mine, Source::Cache)];
+    let needed = index.needed_of(&blobs, &HashSet::from([first])).unwrap();
+    assert_eq!((needed.blobs, needed.lists), (HashSet::from([cached]), HashSet::from([list])));
+    let needed = index.needed_of(&blobs, &HashSet::from([first, second])).unwrap();
+    assert!(needed.blobs.is_empty() && needed.lists.is_empty(), "both are dropped");
+}
+
+#[test]
+fn a_tag_that_cannot_be_read_hides_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(&dir.path().join("index.redb")).unwrap().index;
+    let repository: RepositoryName = "a/b".parse().unwrap();
+    let tags: [Tag; 3] = ["bad", "good", "last"].map(|tag| tag.parse().unwrap());
+    let (id, row, contents) = image(b'1', &[]);
+    index.put_image(&id, &row, &contents, None, 1).unwrap();
+    index.put_tags(&repository, &tags.clone().map(|tag| (tag, tag_row(id)))).unwrap();
+    damage(&index, TAGS, &rows::tag_key(&repository, &tags[0]));
+    damage(&index, TAGS, b"a/b\0no tag");
+    let [_, good, last] = tags;
+    assert_eq!(index.tags(&repository).unwrap(), [(good, tag_row(id)), (last, tag_row(id))]);
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Registry {
         caller: &Caller,
     ) -> Result<Blob> {
         let mut locations = self.index.locations(repository, digest)?;
-        if locations.is_empty() && caller.may_build && self.remembered(repository, digest, caller).await {
+        if locations.is_empty() && caller.may_build && self.remembered(repository, digest, caller).await? {
             locations = self.index.locations(repository, digest)?;
         }
         let unknown = || RegistryError::BlobUnknown { repository: repository.clone(), digest: *digest };

@@ -1,20 +1,18 @@
 //! What there is, for operators: images by name and tag, and everything that is known of one. Read only.
 
-use super::{
-    Registry, RegistryError, Result, StateError, Time,
-    state::{self, INDEX, State},
-};
+use super::{Registry, RegistryError, Result, Time};
 use crate::{
     blob::Source,
     image::{Options, Selection},
-    index::{self, ImageId, ImageRow, Index, Location, TagRow},
+    index::{ImageId, ImageRow, Index, Location, TagRow},
     nix::{Buildable, StoreDir},
     oci::{Digest, Manifest, RepositoryName, Tag},
     resolve,
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{self, File},
+    collections::{BTreeSet, HashSet},
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -124,61 +122,25 @@ pub enum Place {
     Index,
 }
 
-/// An image under a name, and the row of the tag that leads to it.
-type Listed = (ImageSummary, ImageId, Option<TagRow>);
+/// A name that leads to an image, with a tag or without.
+#[derive(Debug, Clone)]
+struct Lead {
+    name: RepositoryName,
+    tag: Option<(Tag, TagRow)>,
+    image: ImageId,
+}
+
+impl Lead {
+    fn tag(&self) -> Option<&Tag> {
+        self.tag.as_ref().map(|(tag, _)| tag)
+    }
+}
 
 /// What the registry has, looked at without changing it.
 pub(super) struct View<'a> {
-    index: &'a Index,
-    state_dir: &'a Path,
-    store: &'a StoreDir,
-}
-
-/// The state of a registry that does not run: a copy of its index, so that nothing of it is changed.
-#[derive(Debug)]
-pub struct Snapshot {
-    index: Index,
-    state_dir: PathBuf,
-    store: StoreDir,
-    _lock: Option<File>,
-}
-
-impl Snapshot {
-    /// Copies the index of `state_dir` into the folder `scratch`, which is the caller's to delete.
-    pub fn open(state_dir: &Path, store: StoreDir, scratch: &Path) -> Result<Self, StateError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |error| StateError::Folder { path, error }
-        };
-        let original = state_dir.join(INDEX);
-        if !original.try_exists().map_err(failed(&original))? {
-            return Err(StateError::Missing(state_dir.into()));
-        }
-        let lock = State::share(state_dir)?;
-        state::format(state_dir)?;
-        let copy = scratch.join(INDEX);
-        fs::copy(&original, &copy).map_err(failed(&original))?;
-        index::migrate(&copy)?;
-        let opened = index::open(&copy)?;
-        if let Some((_aside, reason)) = opened.moved_aside {
-            return Err(StateError::Unusable { path: original, reason });
-        }
-        Ok(Self { index: opened.index, state_dir: state_dir.into(), store, _lock: lock })
-    }
-
-    /// All images, by name and tag.
-    pub fn images(&self) -> Result<Vec<ImageSummary>> {
-        self.view().images()
-    }
-
-    /// The images of a name, or the one of a tag.
-    pub fn inspect(&self, name: &RepositoryName, tag: Option<&Tag>) -> Result<Vec<ImageDetails>> {
-        self.view().inspect(name, tag)
-    }
-
-    fn view(&self) -> View<'_> {
-        View { index: &self.index, state_dir: &self.state_dir, store: &self.store }
-    }
+    pub(super) index: &'a Index,
+    pub(super) state_dir: &'a Path,
+    pub(super) store: &'a StoreDir,
 }
 
 impl Registry {
@@ -203,31 +165,46 @@ impl Registry {
 
 impl View<'_> {
     /// Rows that cannot be read are left out: they are made again when they are asked for.
-    fn images(&self) -> Result<Vec<ImageSummary>> {
+    pub(super) fn images(&self) -> Result<Vec<ImageSummary>> {
         let mut all = Vec::new();
         for name in self.index.repositories()? {
-            all.extend(self.of_name(&name)?.into_iter().map(|(summary, _, _)| summary));
+            all.extend(self.leads(&name)?.iter().filter_map(|lead| self.summary_of(lead)));
         }
         Ok(all)
     }
 
-    /// Each tag of a name, and each image without one, with the image that it is.
-    fn of_name(&self, name: &RepositoryName) -> Result<Vec<Listed>> {
+    /// Each tag of a name, and each of its images that has none.
+    fn leads(&self, name: &RepositoryName) -> Result<Vec<Lead>> {
         let tags = self.index.tags(name)?;
-        let untagged = self.index.members(name)?;
-        let untagged = untagged.into_iter().filter(|id| !tags.iter().any(|(_, row)| row.image == *id));
-        let untagged = untagged.filter_map(|id| Some((self.row(name, None, &id)?, id, None)));
-        let tagged = tags.iter().filter_map(|(tag, row)| {
-            Some((self.row(name, Some(tag), &row.image)?, row.image, Some(row.clone())))
-        });
-        Ok(tagged.chain(untagged).collect())
+        let tagged: HashSet<ImageId> = tags.iter().map(|(_, row)| row.image).collect();
+        let mut untagged = self.index.members(name)?;
+        untagged.retain(|image| !tagged.contains(image));
+        let tags = tags.into_iter().map(|(tag, row)| (row.image, Some((tag, row))));
+        let untagged = untagged.into_iter().map(|image| (image, None));
+        Ok(tags.chain(untagged).map(|(image, tag)| Lead { name: name.clone(), tag, image }).collect())
     }
 
-    /// An image under all of its names.
-    pub(super) fn summaries_of(&self, id: &ImageId) -> Vec<ImageSummary> {
-        let names = self.index.names(id).unwrap_or_default();
-        let rows = names.iter().filter_map(|name| self.of_name(name).ok()).flatten();
-        rows.filter(|(_, of, _)| of == id).map(|(summary, _, _)| summary).collect()
+    /// All that leads to one of these images. Each name is looked at once, however many of them it has.
+    fn leads_to(&self, images: &HashSet<ImageId>) -> Vec<Lead> {
+        let names: BTreeSet<String> = images
+            .iter()
+            .filter_map(|image| self.index.names(image).ok())
+            .flatten()
+            .map(|name| name.to_string())
+            .collect();
+        let names = names.iter().filter_map(|name| name.parse().ok());
+        let mut leads: Vec<Lead> = names.filter_map(|name| self.leads(&name).ok()).flatten().collect();
+        leads.retain(|lead| images.contains(&lead.image));
+        leads
+    }
+
+    /// Images under all of their names.
+    pub(super) fn summaries_of(&self, images: &HashSet<ImageId>) -> Vec<ImageSummary> {
+        self.leads_to(images).iter().filter_map(|lead| self.summary_of(lead)).collect()
+    }
+
+    fn summary_of(&self, lead: &Lead) -> Option<ImageSummary> {
+        self.row(&lead.name, lead.tag(), &lead.image)
     }
 
     /// What a tag leads to.
@@ -251,25 +228,26 @@ impl View<'_> {
         })
     }
 
-    fn inspect(&self, name: &RepositoryName, tag: Option<&Tag>) -> Result<Vec<ImageDetails>> {
-        let mut rows = self.of_name(name)?;
-        if rows.is_empty() {
-            return Err(self.no_such_name(name));
+    pub(super) fn inspect(&self, name: &RepositoryName, tag: Option<&Tag>) -> Result<Vec<ImageDetails>> {
+        let mut leads = self.leads(name)?;
+        leads.retain(|lead| tag.is_none() || lead.tag() == tag);
+        let all = self.leads_to(&leads.iter().map(|lead| lead.image).collect());
+        let details: Vec<ImageDetails> =
+            leads.into_iter().filter_map(|lead| self.details(lead, &all)).collect();
+        match (details.is_empty(), tag) {
+            (false, _) => Ok(details),
+            (true, None) => Err(self.no_such_name(name)),
+            (true, Some(tag)) => Err(self.no_such_tag(name, tag)),
         }
-        if let Some(tag) = tag {
-            rows.retain(|(summary, _, _)| summary.tag.as_deref() == Some(tag.as_str()));
-            if rows.is_empty() {
-                return Err(self.no_such_tag(name, tag));
-            }
-        }
-        Ok(rows.into_iter().filter_map(|(summary, id, tag)| self.details(summary, id, tag)).collect())
     }
 
-    fn details(&self, summary: ImageSummary, id: ImageId, tag: Option<TagRow>) -> Option<ImageDetails> {
+    /// `all` has whatever else leads to this image.
+    fn details(&self, lead: Lead, all: &[Lead]) -> Option<ImageDetails> {
+        let (summary, id) = (self.summary_of(&lead)?, lead.image);
         let row = self.index.image(&id).ok()??;
-        let names = self.summaries_of(&id).into_iter().map(|of| match of.tag {
-            Some(tag) => format!("{}:{tag}", of.name),
-            None => of.name,
+        let names = all.iter().filter(|other| other.image == id).map(|other| match other.tag() {
+            Some(tag) => format!("{}:{tag}", other.name),
+            None => other.name.to_string(),
         });
         let derivations = row.buildables.iter().map(|buildable| match buildable {
             Buildable::Output { derivation, output } => format!("{}^{output}", self.store.print(derivation)),
@@ -282,7 +260,7 @@ impl View<'_> {
             place: self.index.location(&blob.digest, &id).ok().flatten().map(|l| self.place(&blob.digest, l)),
         });
         Some(ImageDetails {
-            resolved_at: tag.map(|row| Time(row.resolved_at)),
+            resolved_at: lead.tag.map(|(_, row)| Time(row.resolved_at)),
             names: names.collect(),
             docker_digest: row.docker,
             store_paths: row.objects.iter().map(|object| self.store.join(object)).collect(),
@@ -306,9 +284,14 @@ impl View<'_> {
         links.into_iter().map(root).collect()
     }
 
+    /// A file of one of the caches, which need not be there.
+    pub(super) fn file(&self, folder: &str, digest: &Digest) -> PathBuf {
+        self.state_dir.join(folder).join(digest.hex())
+    }
+
     fn place(&self, digest: &Digest, location: Location) -> Place {
         let file = |folder: &str, digest: &Digest| {
-            let path = self.state_dir.join(folder).join(digest.hex());
+            let path = self.file(folder, digest);
             let present = path.exists();
             (path, present)
         };

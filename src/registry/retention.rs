@@ -1,9 +1,11 @@
 //! Retention: images that nobody asked for lately are dropped, rows and GC root together.
 
-use super::{ImageSummary, Registry, Result, StateError, images::blocking, used_now};
+use super::{
+    ImageSummary, Registry, Result, StateError, images::blocking, inventory::View, plan::Plan, used_now,
+};
 use crate::{
     blob::Cache,
-    index::{ImageId, IndexError, Needed},
+    index::{ImageId, IndexError},
     nix::{DaemonError, GcRootError},
     oci::Digest,
 };
@@ -59,16 +61,6 @@ pub struct Dropped {
     pub dry_run: bool,
 }
 
-/// Images, and what goes with them.
-#[derive(Debug, Default)]
-pub(super) struct Plan {
-    images: HashSet<ImageId>,
-    /// How many GC roots each has.
-    roots: HashMap<ImageId, usize>,
-    blobs: Vec<Digest>,
-    lists: Vec<Digest>,
-}
-
 impl Registry {
     /// Remembers that an image was asked for; written down by the next maintenance.
     pub(super) fn touch(&self, image: ImageId) {
@@ -111,7 +103,8 @@ impl Registry {
     }
 
     fn enforce_retention(&self) -> Result<()> {
-        let result = self.collect(Collect::default());
+        // Nobody reads which ones these were, and whoever makes one waits until this is over.
+        let result = self.drop_unused(Collect::default(), |_, _| Vec::new());
         self.metrics.retention.ran(result.is_ok());
         let dropped = result?;
         if dropped.count > 0 {
@@ -124,22 +117,22 @@ impl Registry {
         Ok(())
     }
 
-    /// Drops what nobody asked for lately. Blocks.
+    /// Drops what nobody asked for lately, and says what that was. Blocks.
     pub fn collect(&self, what: Collect) -> Result<Dropped> {
+        self.drop_unused(what, |view, plan| view.listed(plan))
+    }
+
+    fn drop_unused(
+        &self,
+        what: Collect,
+        list: impl FnOnce(&View<'_>, &Plan) -> Vec<ImageSummary>,
+    ) -> Result<Dropped> {
         self.flush();
         let _alone = self.changing.blocking_write();
-        let Retention { max_age, max_images } = self.settings.retention;
-        let max_age = what.older_than_seconds.map_or(max_age, Duration::from_secs);
-        let mut images = self.index.usage()?;
-        images.sort_by_key(|(_, used)| std::cmp::Reverse(*used));
-        let micros = u64::try_from(max_age.as_micros()).unwrap_or(u64::MAX);
-        let oldest = used_now().saturating_sub(micros);
-        let old = |rank: usize, used: u64| what.all || rank >= max_images.get() || used < oldest;
-        let images = images.into_iter().enumerate().filter(|(rank, (_, used))| old(*rank, *used));
-        let plan = self.plan(images.map(|(_, (id, _))| id).collect())?;
+        let view = self.view();
+        let plan = view.plan(view.unused(what, self.settings.retention)?)?;
         // Whatever is listed is listed before it goes.
-        let mut dropped = self.account(&plan);
-        dropped.dry_run = what.dry_run;
+        let dropped = Dropped { listed: list(&view, &plan), dry_run: what.dry_run, ..view.account(&plan) };
         if !what.dry_run {
             self.carry_out(&plan)?;
             self.metrics.retention.dropped(dropped.count);
@@ -150,46 +143,7 @@ impl Registry {
     /// Drops images. Blocks.
     pub(super) fn drop_images(&self, images: HashSet<ImageId>) -> Result<()> {
         let _alone = self.changing.blocking_write();
-        self.carry_out(&self.plan(images)?)
-    }
-
-    /// What goes with these images; to be asked for while nothing changes.
-    pub(super) fn plan(&self, images: HashSet<ImageId>) -> Result<Plan> {
-        if images.is_empty() {
-            return Ok(Plan::default());
-        }
-        let (mut candidates, mut digests) = (Needed::default(), Vec::new());
-        let mut roots = HashMap::new();
-        for id in &images {
-            let Ok(Some(row)) = self.index.image(id) else { continue };
-            roots.insert(*id, row.objects.len());
-            for digest in row.contents {
-                if let Ok(Some(location)) = self.index.location(&digest, id) {
-                    candidates.add(digest, &location.source);
-                    digests.push(digest);
-                }
-            }
-        }
-        let needed = self.index.needed_of(&digests, &images)?;
-        let blobs = candidates.blobs.difference(&needed.blobs).copied().collect();
-        let lists = candidates.lists.difference(&needed.lists).copied().collect();
-        Ok(Plan { images, roots, blobs, lists })
-    }
-
-    pub(super) fn account(&self, plan: &Plan) -> Dropped {
-        let sizes = |cache: &Cache, digests: &[Digest]| -> u64 {
-            digests.iter().filter_map(|digest| cache.size_of(digest)).sum()
-        };
-        let mut listed: Vec<ImageSummary> =
-            plan.images.iter().flat_map(|id| self.view().summaries_of(id)).collect();
-        listed.sort_by(|a, b| (&a.name, &a.tag).cmp(&(&b.name, &b.tag)));
-        Dropped {
-            listed,
-            count: plan.images.len(),
-            bytes: sizes(&self.reader.cache, &plan.blobs) + sizes(&self.reader.lists, &plan.lists),
-            roots: plan.roots.values().sum(),
-            dry_run: false,
-        }
+        self.carry_out(&self.view().plan(images)?)
     }
 
     /// Rows first, so that nothing points at what is about to lose its root.

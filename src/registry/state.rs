@@ -14,6 +14,8 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// The format that this version reads and writes.
@@ -32,6 +34,10 @@ const STEPS: [Step; FORMAT] = [
 pub(super) const INDEX: &str = "index.redb";
 const LOCK: &str = "lock";
 const VERSION: &str = "version";
+
+/// How long it is waited for whoever has the folder: one who only reads it lets go of it soon.
+const READERS_LAST: Duration = Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// The state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -115,10 +121,16 @@ impl State {
         let path = dir.join(LOCK);
         let options = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
         let mut lock = options.open(&path).map_err(failed(&path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(in_use(dir, &mut lock)),
-            Err(TryLockError::Error(error)) => return Err(failed(&path)(error)),
+        let since = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if since.elapsed() < READERS_LAST => {
+                    thread::sleep(AGAIN);
+                }
+                Err(TryLockError::WouldBlock) => return Err(in_use(dir, &mut lock)),
+                Err(TryLockError::Error(error)) => return Err(failed(&path)(error)),
+            }
         }
         // For the message of whoever comes second; without it, the message only says less.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
@@ -199,7 +211,9 @@ mod tests {
     use super::*;
     use crate::{
         index::{ImageId, Index},
+        nix::StoreDir,
         oci::RepositoryName,
+        registry::Snapshot,
     };
     use std::collections::HashSet;
 
@@ -272,7 +286,24 @@ mod tests {
             assert!(matches!(error, StateError::InUse { process: Some(id), .. } if id == own), "{error}");
         }
         drop(first);
-        let _readers = [State::share(dir.path()).unwrap(), State::share(dir.path()).unwrap()];
-        assert!(State::open(dir.path()).is_err());
+        let readers = [State::share(dir.path()).unwrap(), State::share(dir.path()).unwrap()];
+        let read = thread::spawn(move || {
+            thread::sleep(5 * AGAIN);
+            drop(readers);
+        });
+        State::open(dir.path()).expect("readers are waited for");
+        read.join().unwrap();
+    }
+
+    #[test]
+    fn a_registry_can_start_while_what_is_in_its_folder_is_looked_at() {
+        let (dir, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        former(dir.path());
+        drop(State::open(dir.path()).unwrap());
+        let store = StoreDir::new(Path::new("/nix/store"));
+        let snapshot = Snapshot::open(dir.path(), store, scratch.path()).unwrap();
+        let state = State::open(dir.path()).expect("nobody has it");
+        assert_eq!(snapshot.images().unwrap().len(), 5);
+        drop(state);
     }
 }

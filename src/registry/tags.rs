@@ -48,6 +48,17 @@ impl Registry {
         tag: &Tag,
         caller: &Caller,
     ) -> Result<Indexed> {
+        self.by_tag_within(repository, tag, caller, self.wait_of(caller)).await
+    }
+
+    /// The same, waiting no longer than that.
+    pub(super) async fn by_tag_within(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        tag: &Tag,
+        caller: &Caller,
+        wait: Duration,
+    ) -> Result<Indexed> {
         if !caller.may_build {
             return self.led_to(repository, tag)?.ok_or_else(|| RegistryError::MayNotBuild {
                 message: format!("{repository}:{tag} has not been built"),
@@ -69,7 +80,7 @@ impl Registry {
         if let Some(error) = self.failure(repository, tag) {
             return Err(error);
         }
-        self.patient(update(), self.wait_of(caller)).await
+        self.patient(update(), wait).await
     }
 
     /// What the tag led to when it was last asked for, by itself or as another name of the same image.

@@ -157,6 +157,41 @@ fn gc_drops_what_it_says_it_would_and_the_store_can_be_collected_then() {
 }
 
 #[test]
+fn a_dry_run_of_gc_changes_nothing_whether_a_registry_runs_or_not() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[("TAG_TTL", "1h"), ("LOG_LEVEL", "INFO")]);
+    registry.pull("packages/hello", "latest");
+    registry.pull("packages/greet", "latest");
+    let dry_runs = [&["gc", "--all", "--dry-run"][..], &["gc", "--older-than", "1h", "--dry-run"]];
+    let running = dry_runs.map(|arguments| (admin(&registry, arguments), json(&registry, arguments)));
+    let [(text, all), (_, old)] = &running;
+    for part in
+        ["would drop packages/greet:latest sha256:", "would drop packages/hello", "images: 2, GC roots: 2"]
+    {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert_eq!((&all["dryRun"], &all["images"], &old["images"]), (&true.into(), &2.into(), &0.into()));
+
+    registry.stop();
+    // What the next start would put in order.
+    fs::write(registry.state.join("blobs").join("0".repeat(64)), "of no image").unwrap();
+    fs::write(registry.state.join("layers/.unfinished-0"), "half").unwrap();
+    std::os::unix::fs::symlink("/", registry.state.join("gcroots").join("1".repeat(64))).unwrap();
+    fs::remove_file(registry.state.join("version")).unwrap();
+    registry.set("CACHE_MAX_BYTES", "1");
+    let before = files(&registry.state);
+    let stopped = dry_runs.map(|arguments| (admin(&registry, arguments), json(&registry, arguments)));
+    assert_eq!(stopped, running);
+    assert_eq!(files(&registry.state), before);
+    // Nor is an index that is of no use moved aside for it.
+    fs::write(registry.state.join("index.redb"), "not a database").unwrap();
+    let before = files(&registry.state);
+    let (text, code) = registry.run_to_its_end(dry_runs[0]);
+    assert!(code == Some(1) && text.contains("cannot be used"), "{text}");
+    assert_eq!(files(&registry.state), before);
+}
+
+#[test]
 fn forget_takes_a_tag_or_a_name_and_leaves_what_others_lead_to() {
     let flake = Flake::new("");
     let mut registry = Registry::start(&flake, &[("TAG_TTL", "1h"), ("LOG_LEVEL", "INFO")]);

@@ -39,6 +39,47 @@ fn check_names_every_part_and_what_to_do_about_those_that_fail() {
 }
 
 #[test]
+fn check_looks_at_every_address_and_leaves_none_taken() {
+    let flake = Flake::new("");
+    let folder = tempfile::Builder::new().prefix("check.").tempdir_in("/tmp").unwrap();
+    let [images, metrics, other] = ["images", "metrics", "file"].map(|name| folder.path().join(name));
+    let mut registry = Registry::start(&flake, &[("METRICS_LISTEN", metrics.to_str().unwrap())]);
+    let addresses = |registry: &Registry| {
+        let (text, code) = registry.run_to_its_end(&["check"]);
+        let lines = text.lines().filter(|line| line.contains("LISTEN: ") || line.contains("ADMIN_SOCKET: "));
+        (lines.map(|line| line.trim().to_owned()).collect::<Vec<_>>(), code, text.clone())
+    };
+    let (tcp, admin) = (registry.address.clone(), registry.state.join("admin.socket"));
+    let (metrics, admin) = (format!("unix:{}", metrics.display()), format!("unix:{}", admin.display()));
+    let (lines, code, text) = addresses(&registry);
+    let used =
+        |name: &str, address: &str| format!("ok  {name}: {address} is in use, by this registry if it runs");
+    let expected = [("LISTEN", &tcp), ("METRICS_LISTEN", &metrics), ("ADMIN_SOCKET", &admin)];
+    assert_eq!(
+        (lines, code),
+        (expected.map(|(name, address)| used(name, address)).to_vec(), Some(0)),
+        "{text}"
+    );
+
+    registry.stop();
+    registry.set("LISTEN", images.to_str().unwrap());
+    let (lines, code, text) = addresses(&registry);
+    let images = format!("unix:{}", images.display());
+    let expected = [("LISTEN", &images), ("METRICS_LISTEN", &metrics), ("ADMIN_SOCKET", &admin)];
+    let free = expected.map(|(name, address)| format!("ok  {name}: {address} is free")).to_vec();
+    assert_eq!((lines, code), (free, Some(0)), "{text}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    fs::write(&other, "kept").unwrap();
+    registry.set("ADMIN_SOCKET", other.to_str().unwrap());
+    registry.set("LISTEN", "unix:/nowhere/socket");
+    let (lines, code, text) = addresses(&registry);
+    assert!(lines[0].starts_with("BAD LISTEN: unix:/nowhere/socket: ") && code == Some(1), "{text}");
+    assert!(lines[2].starts_with("BAD ADMIN_SOCKET: ") && lines[2].contains("is no socket"), "{text}");
+    assert_eq!(fs::read_to_string(&other).unwrap(), "kept");
+}
+
+#[test]
 fn build_prints_the_digests_that_a_pull_gets_beside_a_running_registry_or_without_one() {
     let flake = Flake::new("");
     let mut registry = Registry::start(&flake, &[]);

@@ -19,6 +19,7 @@ mod disk_full;
 mod faults;
 mod flake_config;
 mod flakes;
+mod forgetting;
 mod freshness;
 mod limits;
 mod metrics;
