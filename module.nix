@@ -119,6 +119,7 @@ let
   isUnixSocket = hasPrefix "/";
   isLoopback = address: hasPrefix "127." address || address == "::1" || address == "localhost";
   isLocal = address: isUnixSocket address || isLoopback address;
+  isIPv4 = address: !isUnixSocket address && !hasInfix ":" address;
   stream =
     port: address:
     if isUnixSocket address then
@@ -146,6 +147,8 @@ let
       FreeBind = true; # addresses may come later than sockets
       NoDelay = true;
     }
+    # Else "::" takes IPv4 as well, which leaves its port to no IPv4 address beside it.
+    // optionalAttrs (any isIPv4 addresses && any (hasInfix ":") addresses) { BindIPv6Only = "ipv6-only"; }
     // settings
     // onlyLocal addresses;
   };

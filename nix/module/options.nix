@@ -47,7 +47,8 @@ in
       ];
       description = ''
         Addresses to listen on, IPv4 or IPv6, at {option}`services.forge-registry.port`; and absolute paths of Unix
-        sockets. systemd listens, so clients wait and are not refused while the registry restarts.
+        sockets. `"::"` takes IPv4 as well, unless there is an IPv4 address beside it. systemd listens, so clients wait
+        and are not refused while the registry restarts.
       '';
     };
 

@@ -90,9 +90,17 @@ in
     openFirewall = true;
   } [
     "!refused"
-    "ListenStream=0.0.0.0:5000\nListenStream=[::]:5000\nListenStream=/run/forge.sock\n"
+    "ListenStream=0.0.0.0:5000\nListenStream=[::]:5000\nListenStream=/run/forge.sock\nBindIPv6Only=ipv6-only\n"
     "!IPAddressAllow"
     "ports: [5000]"
+  ])
+  (case "IPv4 by the wildcard of IPv6" {
+    inherit flake;
+    listenAddresses = [ "::" ];
+  } [
+    "!refused"
+    "ListenStream=[::]:6443\n"
+    "!BindIPv6Only"
   ])
   (case "metrics" {
     inherit flake;
