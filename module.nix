@@ -100,6 +100,14 @@ let
         certificate = toString tls.certificate;
         key = toString tls.key;
       };
+  # The registry is given their folders, so that it sees files that take their places.
+  filesOfHost = filter isOfHost (
+    lib.attrValues own
+    ++ lib.optionals (cfg.auth.group != null) (map toString authFiles)
+    ++ lib.optionals (usesTls && tlsGroup != null) (
+      lib.attrValues tlsFiles ++ optional (tls.clientCa != null) (toString tls.clientCa)
+    )
+  );
   tlsPath = name: if tlsGroup != null then tlsFiles.${name} else "%d/tls-${name}";
 
   # Only the derivations are in the system, none of their outputs: nix-daemon builds an image when it is pulled.
@@ -204,6 +212,7 @@ in
         authFiles
         cfg
         evaluates
+        filesOfHost
         fromOptions
         isLocal
         isUnixSocket
@@ -316,17 +325,7 @@ in
           "/nix/var/nix/daemon-socket"
         ]
         ++ optional evaluates (dirOf evaluatorSocket)
-        ++ lib.unique (
-          map dirOf (
-            filter isOfHost (
-              lib.attrValues own
-              ++ lib.optionals (cfg.auth.group != null) (map toString authFiles)
-              ++ lib.optionals (usesTls && tlsGroup != null) (
-                lib.attrValues tlsFiles ++ optional (tls.clientCa != null) (toString tls.clientCa)
-              )
-            )
-          )
-        );
+        ++ lib.unique (map dirOf filesOfHost);
         # What of it would be writable besides the state, and the same tree a second time.
         ReadOnlyPaths = [
           "-+/tmp"

@@ -4,6 +4,7 @@
   authFiles,
   cfg,
   evaluates,
+  filesOfHost,
   fromOptions,
   isLocal,
   isUnixSocket,
@@ -37,6 +38,7 @@ let
   badNames = filter (name: builtins.match "${component}(/${component})*" name == null) (
     attrNames cfg.images
   );
+  atTop = filter (file: dirOf file == "/") filesOfHost;
   inStore = path: path != null && hasPrefix builtins.storeDir (toString path);
   quoted = names: concatStringsSep ", " names;
   metricsStream = stream cfg.metrics.port cfg.metrics.listenAddress;
@@ -62,6 +64,10 @@ in
   {
     assertion = twice == [ ];
     message = "${prefix}.settings: ${quoted twice} is set by an option of its own as well; remove one of both";
+  }
+  {
+    assertion = atTop == [ ];
+    message = "${prefix}: the registry gets to see the folder of ${quoted atTop}, which would be all of the host's files; put it into a folder of its own";
   }
   {
     assertion = badNames == [ ];

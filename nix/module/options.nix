@@ -95,9 +95,10 @@ in
         example = "registry-tls";
         description = ''
           The group that may read {option}`certificate` and {option}`key`, which the registry then reads where they are:
-          `systemctl reload` is enough for new ones. Without a group, only root need be able to read them. Then systemd
-          hands over copies that it makes when the registry starts, and new ones need `systemctl restart`, which refuses no
-          connection.
+          `systemctl reload` is enough for new ones. Neither the files nor their folders may be links then, as those of
+          sops-nix, agenix, {option}`environment.etc` and certbot are. Without a group, links will do, and only root need be
+          able to read the files. Then systemd hands over copies that it makes when the registry starts, and new ones need
+          `systemctl restart`, which refuses no connection.
         '';
       };
 
@@ -188,7 +189,7 @@ in
       htpasswdFile = mkOption {
         type = types.nullOr types.path;
         default = null;
-        example = "/run/secrets/forge-registry-htpasswd";
+        example = "/var/lib/secrets/forge-registry-htpasswd";
         description = ''
           A file of users and their passwords, as `htpasswd -nB USER` prints them. With this file, that of tokens, or
           rules, access is controlled.
@@ -201,16 +202,17 @@ in
         example = "registry-users";
         description = ''
           The group that may read {option}`htpasswdFile` and {option}`tokensFile`, which the registry then reads where they
-          are: `systemctl reload` is enough after a change. Without a group, only root need be able to read them. Then
-          systemd hands over copies that it makes when the registry starts, and a change needs `systemctl restart`, which
-          refuses no connection.
+          are: `systemctl reload` is enough after a change. Neither the files nor their folders may be links then, as those
+          of sops-nix, agenix and {option}`environment.etc` are. Without a group, links will do, and only root need be able
+          to read the files. Then systemd hands over copies that it makes when the registry starts, and a change needs
+          `systemctl restart`, which refuses no connection.
         '';
       };
 
       tokensFile = mkOption {
         type = types.nullOr types.path;
         default = null;
-        example = "/run/secrets/forge-registry-tokens";
+        example = "/var/lib/secrets/forge-registry-tokens";
         description = ''
           A file of tokens: `NAME:HASH` a line, where the hash is what `printf %s TOKEN | sha256sum` prints. It is read as
           {option}`services.forge-registry.auth.htpasswdFile` is.

@@ -234,16 +234,23 @@ in
   (case "users in a file that a group may read" {
     inherit flake;
     auth = {
-      htpasswdFile = "/run/secrets/htpasswd";
+      htpasswdFile = "/var/lib/secrets/htpasswd";
       group = "registry-users";
     };
   } [
     "!refused"
-    "\"AUTH_HTPASSWD=/run/secrets/htpasswd\"\n"
+    "\"AUTH_HTPASSWD=/var/lib/secrets/htpasswd\"\n"
     "SupplementaryGroups=registry-users\n"
-    "BindReadOnlyPaths=/run/secrets\n"
+    "BindReadOnlyPaths=/var/lib/secrets\n"
     "!LoadCredential"
   ])
+  (case "files that have no folder of their own" {
+    inherit flake;
+    auth = {
+      htpasswdFile = "/htpasswd";
+      group = "registry-users";
+    };
+  } [ "the folder of /htpasswd, which would be all of the host's files" ])
   (case "a group that may read nothing" {
     inherit flake;
     auth.group = "registry-users";
