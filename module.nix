@@ -146,7 +146,7 @@ let
       IPAddressDeny = "any";
     };
 
-  sockets = description: settings: port: addresses: {
+  sockets = description: group: settings: port: addresses: {
     inherit description;
     documentation = [ "https://github.com/forge-registry/forge-registry" ];
     wantedBy = [ "sockets.target" ];
@@ -157,6 +157,10 @@ let
     }
     # Else "::" takes IPv4 as well, which leaves its port to no IPv4 address beside it.
     // optionalAttrs (any isIPv4 addresses && any (hasInfix ":") addresses) { BindIPv6Only = "ipv6-only"; }
+    # Who may write to a Unix socket may use it.
+    // optionalAttrs (any isUnixSocket addresses) (
+      { SocketMode = "0660"; } // optionalAttrs (group != null) { SocketGroup = group; }
+    )
     // settings
     // onlyLocal addresses;
   };
@@ -240,18 +244,18 @@ in
     # Who may ask for evaluations.
     users.groups.forge-evaluator = mkIf evaluates { };
 
-    systemd.sockets.forge-registry = sockets "Sockets of forge-registry" {
+    systemd.sockets.forge-registry = sockets "Sockets of forge-registry" cfg.socketGroup {
       FileDescriptorName = "http";
     } cfg.port cfg.listenAddresses;
     systemd.sockets.forge-registry-https = mkIf usesTls (
-      sockets "Sockets of forge-registry for HTTPS" {
+      sockets "Sockets of forge-registry for HTTPS" null {
         FileDescriptorName = "https";
         Service = "forge-registry.service";
       } tls.port tls.listenAddresses
     );
 
     systemd.sockets.forge-registry-metrics = mkIf cfg.metrics.enable (
-      sockets "Socket for metrics of forge-registry" {
+      sockets "Socket for metrics of forge-registry" cfg.metrics.socketGroup {
         FileDescriptorName = "metrics";
         Service = "forge-registry.service";
       } cfg.metrics.port [ cfg.metrics.listenAddress ]

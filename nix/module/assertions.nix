@@ -78,6 +78,14 @@ in
     message = "${prefix}.openFirewall has no effect, since nothing listens on an address that others reach; add for instance \"0.0.0.0\" and \"::\" to listenAddresses, or turn it off";
   }
   {
+    assertion = cfg.socketGroup != null -> any isUnixSocket cfg.listenAddresses;
+    message = "${prefix}.socketGroup has no effect, since there is no Unix socket in listenAddresses; add the path of one, or remove it";
+  }
+  {
+    assertion = cfg.metrics.socketGroup != null -> cfg.metrics.enable && isUnixSocket cfg.metrics.listenAddress;
+    message = "${prefix}.metrics.socketGroup has no effect, since metrics are not served on a Unix socket; set metrics.listenAddress to the path of one, or remove it";
+  }
+  {
     assertion = cfg.metrics.enable -> !(lib.elem metricsStream (map (stream cfg.port) cfg.listenAddresses));
     message = "${prefix}.metrics: images are served on ${metricsStream} already; give metrics.port or metrics.listenAddress another value";
   }

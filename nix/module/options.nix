@@ -58,6 +58,13 @@ in
       description = "The TCP port to listen on.";
     };
 
+    socketGroup = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "nginx";
+      description = "The group that may use the Unix sockets of {option}`services.forge-registry.listenAddresses`. Without one, only root may.";
+    };
+
     openFirewall = mkOption {
       type = types.bool;
       default = false;
@@ -285,6 +292,7 @@ in
       ];
       description = ''
         Addresses and networks, and `unix` for Unix sockets, whose `X-Forwarded-For` says where a request comes from.
+        Of Unix sockets, that is everybody in {option}`services.forge-registry.socketGroup`.
       '';
     };
 
@@ -325,6 +333,13 @@ in
           The address to serve metrics on, IPv4 or IPv6, at {option}`services.forge-registry.metrics.port`; or the absolute
           path of a Unix socket. Nobody is asked for a password there.
         '';
+      };
+
+      socketGroup = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "prometheus";
+        description = "The group that may use the Unix socket. Without one, only root may.";
       };
 
       port = mkOption {

@@ -91,9 +91,32 @@ in
   } [
     "!refused"
     "ListenStream=0.0.0.0:5000\nListenStream=[::]:5000\nListenStream=/run/forge.sock\nBindIPv6Only=ipv6-only\n"
+    "NoDelay=true\nSocketMode=0660\n"
+    "!SocketGroup=nginx"
     "!IPAddressAllow"
     "ports: [5000]"
   ])
+  (case "Unix sockets for groups" {
+    inherit flake;
+    listenAddresses = [ "/run/forge.sock" ];
+    socketGroup = "nginx";
+    metrics = {
+      enable = true;
+      listenAddress = "/run/forge-metrics.sock";
+      socketGroup = "prometheus";
+    };
+  } [
+    "!refused"
+    "ListenStream=/run/forge.sock\nFileDescriptorName=http\n"
+    "SocketGroup=nginx\nSocketMode=0660\n"
+    "ListenStream=/run/forge-metrics.sock\nFileDescriptorName=metrics\n"
+    "SocketGroup=prometheus\nSocketMode=0660\n"
+  ])
+  (case "groups of no Unix socket" {
+    inherit flake;
+    socketGroup = "nginx";
+    metrics.socketGroup = "prometheus";
+  } [ "registry.socketGroup has no effect" "metrics.socketGroup has no effect" ])
   (case "IPv4 by the wildcard of IPv6" {
     inherit flake;
     listenAddresses = [ "::" ];
