@@ -125,7 +125,7 @@ in
       };
 
       listenAddresses = mkOption {
-        type = types.nonEmptyListOf types.str;
+        type = types.listOf types.str;
         default = lib.filter (address: !lib.hasPrefix "/" address) cfg.listenAddresses;
         defaultText = literalExpression "the addresses among config.services.forge-registry.listenAddresses";
         example = [

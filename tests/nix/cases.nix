@@ -159,6 +159,30 @@ in
       port = 6443;
     };
   } [ "metrics: images are served on 127.0.0.1:6443 already; give metrics.port" ])
+  (case "metrics on all addresses of the port where images are on one" {
+    inherit flake;
+    metrics = {
+      enable = true;
+      listenAddress = "::";
+      port = 6443;
+    };
+  } [ "metrics: images are served on 127.0.0.1:6443 already; give metrics.port" ])
+  (case "metrics on one address of the port where images are on all" {
+    inherit flake;
+    listenAddresses = [ "0.0.0.0" ];
+    metrics = {
+      enable = true;
+      port = 6443;
+    };
+  } [ "metrics: images are served on 0.0.0.0:6443 already; give metrics.port" ])
+  (case "metrics on the Unix socket where images are" {
+    inherit flake;
+    listenAddresses = [ "/run/forge.sock" ];
+    metrics = {
+      enable = true;
+      listenAddress = "/run/forge.sock";
+    };
+  } [ "metrics: images are served on /run/forge.sock already" ])
   (case "options that are settings" {
     inherit flake;
     systems = [
@@ -399,7 +423,47 @@ in
       acmeHost = "registry.example";
       port = 6443;
     };
-  } [ "tls.port is the port of plain HTTP on the same address" ])
+  } [ "tls.port is the port of plain HTTP on the same address, 127.0.0.1:6443;" ])
+  (case "HTTPS on all addresses of a port that plain HTTP has one of" {
+    inherit flake;
+    tls = {
+      acmeHost = "registry.example";
+      port = 6443;
+      listenAddresses = [ "0.0.0.0" ];
+    };
+  } [ "tls.port is the port of plain HTTP on the same address, 127.0.0.1:6443;" ])
+  (case "metrics where HTTPS is" {
+    inherit flake;
+    tls.acmeHost = "registry.example";
+    metrics = {
+      enable = true;
+      port = 6444;
+    };
+  } [ "metrics: images are served on 127.0.0.1:6444 already, by HTTPS; give metrics.port or tls.port" ])
+  (case "one port and other addresses" {
+    inherit flake;
+    listenAddresses = [
+      "192.0.2.1"
+      "/run/forge.sock"
+    ];
+    tls = {
+      acmeHost = "registry.example";
+      port = 6443;
+      listenAddresses = [ "192.0.2.2" ];
+    };
+    metrics = {
+      enable = true;
+      port = 6443;
+    };
+  } [
+    "!refused"
+    "ListenStream=192.0.2.2:6443\n"
+  ])
+  (case "HTTPS beside Unix sockets alone" {
+    inherit flake;
+    listenAddresses = [ "/run/forge.sock" ];
+    tls.acmeHost = "registry.example";
+  } [ "tls.listenAddresses: there is no address to serve HTTPS on" ])
   (case "a key in the store" {
     inherit flake;
     tls = {
