@@ -12,7 +12,7 @@ run: ## serve the example images on 127.0.0.1:6443 until Ctrl-C
 smoke: ## serve the example images, pull them with skopeo and podman, run one
 	@dev/smoke
 
-test: ## all tests, with Nix 2.34 and 2.26
+test: ## all tests with Nix 2.34, and with 2.26 those of the registry, without docker and containerd
 	@dev/test
 
 lint: ## formatting, lints, licences, documentation, scripts

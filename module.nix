@@ -100,6 +100,14 @@ let
         certificate = toString tls.certificate;
         key = toString tls.key;
       };
+  # The registry is given their folders, so that it sees files that take their places.
+  filesOfHost = filter isOfHost (
+    lib.attrValues own
+    ++ lib.optionals (cfg.auth.group != null) (map toString authFiles)
+    ++ lib.optionals (usesTls && tlsGroup != null) (
+      lib.attrValues tlsFiles ++ optional (tls.clientCa != null) (toString tls.clientCa)
+    )
+  );
   tlsPath = name: if tlsGroup != null then tlsFiles.${name} else "%d/tls-${name}";
 
   # Only the derivations are in the system, none of their outputs: nix-daemon builds an image when it is pulled.
@@ -119,6 +127,7 @@ let
   isUnixSocket = hasPrefix "/";
   isLoopback = address: hasPrefix "127." address || address == "::1" || address == "localhost";
   isLocal = address: isUnixSocket address || isLoopback address;
+  isIPv4 = address: !isUnixSocket address && !hasInfix ":" address;
   stream =
     port: address:
     if isUnixSocket address then
@@ -137,7 +146,7 @@ let
       IPAddressDeny = "any";
     };
 
-  sockets = description: settings: port: addresses: {
+  sockets = description: group: settings: port: addresses: {
     inherit description;
     documentation = [ "https://github.com/forge-registry/forge-registry" ];
     wantedBy = [ "sockets.target" ];
@@ -146,6 +155,12 @@ let
       FreeBind = true; # addresses may come later than sockets
       NoDelay = true;
     }
+    # Else "::" takes IPv4 as well, which leaves its port to no IPv4 address beside it.
+    // optionalAttrs (any isIPv4 addresses && any (hasInfix ":") addresses) { BindIPv6Only = "ipv6-only"; }
+    # Who may write to a Unix socket may use it.
+    // optionalAttrs (any isUnixSocket addresses) (
+      { SocketMode = "0660"; } // optionalAttrs (group != null) { SocketGroup = group; }
+    )
     // settings
     // onlyLocal addresses;
   };
@@ -201,6 +216,7 @@ in
         authFiles
         cfg
         evaluates
+        filesOfHost
         fromOptions
         isLocal
         isUnixSocket
@@ -228,18 +244,18 @@ in
     # Who may ask for evaluations.
     users.groups.forge-evaluator = mkIf evaluates { };
 
-    systemd.sockets.forge-registry = sockets "Sockets of forge-registry" {
+    systemd.sockets.forge-registry = sockets "Sockets of forge-registry" cfg.socketGroup {
       FileDescriptorName = "http";
     } cfg.port cfg.listenAddresses;
     systemd.sockets.forge-registry-https = mkIf usesTls (
-      sockets "Sockets of forge-registry for HTTPS" {
+      sockets "Sockets of forge-registry for HTTPS" null {
         FileDescriptorName = "https";
         Service = "forge-registry.service";
       } tls.port tls.listenAddresses
     );
 
     systemd.sockets.forge-registry-metrics = mkIf cfg.metrics.enable (
-      sockets "Socket for metrics of forge-registry" {
+      sockets "Socket for metrics of forge-registry" cfg.metrics.socketGroup {
         FileDescriptorName = "metrics";
         Service = "forge-registry.service";
       } cfg.metrics.port [ cfg.metrics.listenAddress ]
@@ -313,17 +329,7 @@ in
           "/nix/var/nix/daemon-socket"
         ]
         ++ optional evaluates (dirOf evaluatorSocket)
-        ++ lib.unique (
-          map dirOf (
-            filter isOfHost (
-              lib.attrValues own
-              ++ lib.optionals (cfg.auth.group != null) (map toString authFiles)
-              ++ lib.optionals (usesTls && tlsGroup != null) (
-                lib.attrValues tlsFiles ++ optional (tls.clientCa != null) (toString tls.clientCa)
-              )
-            )
-          )
-        );
+        ++ lib.unique (map dirOf filesOfHost);
         # What of it would be writable besides the state, and the same tree a second time.
         ReadOnlyPaths = [
           "-+/tmp"

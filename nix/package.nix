@@ -22,6 +22,9 @@ rustPlatform.buildRustPackage {
       ]
       ++ lib.filter lib.pathExists [
         ../.env.example # shown by --help and compared with it by a test
+        ../docs/alerts.yml # these three are compared with the metrics by tests
+        ../docs/grafana.json
+        ../docs/metrics.md
         ../tests
         ../benches
       ]

@@ -4,6 +4,7 @@
   authFiles,
   cfg,
   evaluates,
+  filesOfHost,
   fromOptions,
   isLocal,
   isUnixSocket,
@@ -37,9 +38,35 @@ let
   badNames = filter (name: builtins.match "${component}(/${component})*" name == null) (
     attrNames cfg.images
   );
+  atTop = filter (file: dirOf file == "/") filesOfHost;
   inStore = path: path != null && hasPrefix builtins.storeDir (toString path);
   quoted = names: concatStringsSep ", " names;
-  metricsStream = stream cfg.metrics.port cfg.metrics.listenAddress;
+  # The addresses of a listener that another one would take from it.
+  isWildcard = address: address == "0.0.0.0" || address == "::";
+  shared =
+    a: b:
+    let
+      takes =
+        x: y:
+        if isUnixSocket x || isUnixSocket y then
+          x == y
+        else
+          a.port == b.port && (x == y || isWildcard x || isWildcard y);
+    in
+    filter (x: any (takes x) b.addresses) a.addresses;
+  streams = a: b: quoted (map (stream a.port) (shared a b));
+  http = {
+    inherit (cfg) port;
+    addresses = cfg.listenAddresses;
+  };
+  https = {
+    inherit (tls) port;
+    addresses = lib.optionals usesTls (filter (address: !isUnixSocket address) tls.listenAddresses);
+  };
+  metrics = {
+    inherit (cfg.metrics) port;
+    addresses = lib.optionals cfg.metrics.enable [ cfg.metrics.listenAddress ];
+  };
 in
 [
   {
@@ -64,6 +91,10 @@ in
     message = "${prefix}.settings: ${quoted twice} is set by an option of its own as well; remove one of both";
   }
   {
+    assertion = atTop == [ ];
+    message = "${prefix}: the registry gets to see the folder of ${quoted atTop}, which would be all of the host's files; put it into a folder of its own";
+  }
+  {
     assertion = badNames == [ ];
     message = "${prefix}.images: ${quoted badNames} is no name that clients take; use lower case letters, digits, and single . _ - or / between them";
   }
@@ -72,8 +103,20 @@ in
     message = "${prefix}.openFirewall has no effect, since nothing listens on an address that others reach; add for instance \"0.0.0.0\" and \"::\" to listenAddresses, or turn it off";
   }
   {
-    assertion = cfg.metrics.enable -> !(lib.elem metricsStream (map (stream cfg.port) cfg.listenAddresses));
-    message = "${prefix}.metrics: images are served on ${metricsStream} already; give metrics.port or metrics.listenAddress another value";
+    assertion = cfg.socketGroup != null -> any isUnixSocket cfg.listenAddresses;
+    message = "${prefix}.socketGroup has no effect, since there is no Unix socket in listenAddresses; add the path of one, or remove it";
+  }
+  {
+    assertion = cfg.metrics.socketGroup != null -> cfg.metrics.enable && isUnixSocket cfg.metrics.listenAddress;
+    message = "${prefix}.metrics.socketGroup has no effect, since metrics are not served on a Unix socket; set metrics.listenAddress to the path of one, or remove it";
+  }
+  {
+    assertion = shared http metrics == [ ];
+    message = "${prefix}.metrics: images are served on ${streams http metrics} already; give metrics.port or metrics.listenAddress another value";
+  }
+  {
+    assertion = shared https metrics == [ ];
+    message = "${prefix}.metrics: images are served on ${streams https metrics} already, by HTTPS; give metrics.port or tls.port another value";
   }
   {
     assertion = cfg.evaluator.acceptFlakeConfig -> cfg.flake != null;
@@ -92,12 +135,16 @@ in
     message = "${prefix}.tls.clientCa has no effect without a certificate; set acmeHost, or certificate and key";
   }
   {
+    assertion = usesTls -> tls.listenAddresses != [ ];
+    message = "${prefix}.tls.listenAddresses: there is no address to serve HTTPS on, since listenAddresses has none but Unix sockets; set it, for instance to [ \"127.0.0.1\" ]";
+  }
+  {
     assertion = usesTls -> !any isUnixSocket tls.listenAddresses;
     message = "${prefix}.tls.listenAddresses: HTTPS is not served on Unix sockets; list these in listenAddresses";
   }
   {
-    assertion = usesTls && tls.port == cfg.port -> intersectLists tls.listenAddresses cfg.listenAddresses == [ ];
-    message = "${prefix}.tls.port is the port of plain HTTP on the same address; choose another one";
+    assertion = shared http https == [ ];
+    message = "${prefix}.tls.port is the port of plain HTTP on the same address, ${streams http https}; choose another one";
   }
   {
     assertion = !inStore tls.key;

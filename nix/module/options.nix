@@ -47,7 +47,8 @@ in
       ];
       description = ''
         Addresses to listen on, IPv4 or IPv6, at {option}`services.forge-registry.port`; and absolute paths of Unix
-        sockets. systemd listens, so clients wait and are not refused while the registry restarts.
+        sockets. `"::"` takes IPv4 as well, unless there is an IPv4 address beside it. systemd listens, so clients wait
+        and are not refused while the registry restarts.
       '';
     };
 
@@ -55,6 +56,13 @@ in
       type = types.port;
       default = 6443;
       description = "The TCP port to listen on.";
+    };
+
+    socketGroup = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "nginx";
+      description = "The group that may use the Unix sockets of {option}`services.forge-registry.listenAddresses`. Without one, only root may.";
     };
 
     openFirewall = mkOption {
@@ -94,9 +102,10 @@ in
         example = "registry-tls";
         description = ''
           The group that may read {option}`certificate` and {option}`key`, which the registry then reads where they are:
-          `systemctl reload` is enough for new ones. Without a group, only root need be able to read them. Then systemd
-          hands over copies that it makes when the registry starts, and new ones need `systemctl restart`, which refuses no
-          connection.
+          `systemctl reload` is enough for new ones. Neither the files nor their folders may be links then, as those of
+          sops-nix, agenix, {option}`environment.etc` and certbot are. Without a group, links will do, and only root need be
+          able to read the files. Then systemd hands over copies that it makes when the registry starts, and new ones need
+          `systemctl restart`, which refuses no connection.
         '';
       };
 
@@ -116,7 +125,7 @@ in
       };
 
       listenAddresses = mkOption {
-        type = types.nonEmptyListOf types.str;
+        type = types.listOf types.str;
         default = lib.filter (address: !lib.hasPrefix "/" address) cfg.listenAddresses;
         defaultText = literalExpression "the addresses among config.services.forge-registry.listenAddresses";
         example = [
@@ -187,7 +196,7 @@ in
       htpasswdFile = mkOption {
         type = types.nullOr types.path;
         default = null;
-        example = "/run/secrets/forge-registry-htpasswd";
+        example = "/var/lib/secrets/forge-registry-htpasswd";
         description = ''
           A file of users and their passwords, as `htpasswd -nB USER` prints them. With this file, that of tokens, or
           rules, access is controlled.
@@ -200,16 +209,17 @@ in
         example = "registry-users";
         description = ''
           The group that may read {option}`htpasswdFile` and {option}`tokensFile`, which the registry then reads where they
-          are: `systemctl reload` is enough after a change. Without a group, only root need be able to read them. Then
-          systemd hands over copies that it makes when the registry starts, and a change needs `systemctl restart`, which
-          refuses no connection.
+          are: `systemctl reload` is enough after a change. Neither the files nor their folders may be links then, as those
+          of sops-nix, agenix and {option}`environment.etc` are. Without a group, links will do, and only root need be able
+          to read the files. Then systemd hands over copies that it makes when the registry starts, and a change needs
+          `systemctl restart`, which refuses no connection.
         '';
       };
 
       tokensFile = mkOption {
         type = types.nullOr types.path;
         default = null;
-        example = "/run/secrets/forge-registry-tokens";
+        example = "/var/lib/secrets/forge-registry-tokens";
         description = ''
           A file of tokens: `NAME:HASH` a line, where the hash is what `printf %s TOKEN | sha256sum` prints. It is read as
           {option}`services.forge-registry.auth.htpasswdFile` is.
@@ -282,6 +292,7 @@ in
       ];
       description = ''
         Addresses and networks, and `unix` for Unix sockets, whose `X-Forwarded-For` says where a request comes from.
+        Of Unix sockets, that is everybody in {option}`services.forge-registry.socketGroup`.
       '';
     };
 
@@ -322,6 +333,13 @@ in
           The address to serve metrics on, IPv4 or IPv6, at {option}`services.forge-registry.metrics.port`; or the absolute
           path of a Unix socket. Nobody is asked for a password there.
         '';
+      };
+
+      socketGroup = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "prometheus";
+        description = "The group that may use the Unix socket. Without one, only root may.";
       };
 
       port = mkOption {

@@ -48,6 +48,7 @@ pkgs.testers.runNixOSTest {
       enable = true;
       listenAddresses = [
         "0.0.0.0"
+        "::"
         "/run/forge-registry.sock"
       ];
       openFirewall = true;
@@ -58,7 +59,10 @@ pkgs.testers.runNixOSTest {
       tls = {
         certificate = "/etc/tls/one.pem";
         key = "/etc/tls/one.key";
-        listenAddresses = [ "0.0.0.0" ];
+        listenAddresses = [
+          "0.0.0.0"
+          "::"
+        ];
       };
     };
     # what systemd hands over is there before the service starts
@@ -114,6 +118,7 @@ pkgs.testers.runNixOSTest {
         pull("packages/hello")
         pull("packages/large")
         pull("note")
+        server.succeed("curl --silent --fail http://[::1]:6443/v2/")
         server.succeed("curl --silent --fail --unix-socket /run/forge-registry.sock http://localhost/v2/")
 
     with subtest("a restart refuses no connection, and what is being pulled arrives whole"):

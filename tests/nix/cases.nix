@@ -90,9 +90,40 @@ in
     openFirewall = true;
   } [
     "!refused"
-    "ListenStream=0.0.0.0:5000\nListenStream=[::]:5000\nListenStream=/run/forge.sock\n"
+    "ListenStream=0.0.0.0:5000\nListenStream=[::]:5000\nListenStream=/run/forge.sock\nBindIPv6Only=ipv6-only\n"
+    "NoDelay=true\nSocketMode=0660\n"
+    "!SocketGroup=nginx"
     "!IPAddressAllow"
     "ports: [5000]"
+  ])
+  (case "Unix sockets for groups" {
+    inherit flake;
+    listenAddresses = [ "/run/forge.sock" ];
+    socketGroup = "nginx";
+    metrics = {
+      enable = true;
+      listenAddress = "/run/forge-metrics.sock";
+      socketGroup = "prometheus";
+    };
+  } [
+    "!refused"
+    "ListenStream=/run/forge.sock\nFileDescriptorName=http\n"
+    "SocketGroup=nginx\nSocketMode=0660\n"
+    "ListenStream=/run/forge-metrics.sock\nFileDescriptorName=metrics\n"
+    "SocketGroup=prometheus\nSocketMode=0660\n"
+  ])
+  (case "groups of no Unix socket" {
+    inherit flake;
+    socketGroup = "nginx";
+    metrics.socketGroup = "prometheus";
+  } [ "registry.socketGroup has no effect" "metrics.socketGroup has no effect" ])
+  (case "IPv4 by the wildcard of IPv6" {
+    inherit flake;
+    listenAddresses = [ "::" ];
+  } [
+    "!refused"
+    "ListenStream=[::]:6443\n"
+    "!BindIPv6Only"
   ])
   (case "metrics" {
     inherit flake;
@@ -128,6 +159,30 @@ in
       port = 6443;
     };
   } [ "metrics: images are served on 127.0.0.1:6443 already; give metrics.port" ])
+  (case "metrics on all addresses of the port where images are on one" {
+    inherit flake;
+    metrics = {
+      enable = true;
+      listenAddress = "::";
+      port = 6443;
+    };
+  } [ "metrics: images are served on 127.0.0.1:6443 already; give metrics.port" ])
+  (case "metrics on one address of the port where images are on all" {
+    inherit flake;
+    listenAddresses = [ "0.0.0.0" ];
+    metrics = {
+      enable = true;
+      port = 6443;
+    };
+  } [ "metrics: images are served on 0.0.0.0:6443 already; give metrics.port" ])
+  (case "metrics on the Unix socket where images are" {
+    inherit flake;
+    listenAddresses = [ "/run/forge.sock" ];
+    metrics = {
+      enable = true;
+      listenAddress = "/run/forge.sock";
+    };
+  } [ "metrics: images are served on /run/forge.sock already" ])
   (case "options that are settings" {
     inherit flake;
     systems = [
@@ -226,16 +281,23 @@ in
   (case "users in a file that a group may read" {
     inherit flake;
     auth = {
-      htpasswdFile = "/run/secrets/htpasswd";
+      htpasswdFile = "/var/lib/secrets/htpasswd";
       group = "registry-users";
     };
   } [
     "!refused"
-    "\"AUTH_HTPASSWD=/run/secrets/htpasswd\"\n"
+    "\"AUTH_HTPASSWD=/var/lib/secrets/htpasswd\"\n"
     "SupplementaryGroups=registry-users\n"
-    "BindReadOnlyPaths=/run/secrets\n"
+    "BindReadOnlyPaths=/var/lib/secrets\n"
     "!LoadCredential"
   ])
+  (case "files that have no folder of their own" {
+    inherit flake;
+    auth = {
+      htpasswdFile = "/htpasswd";
+      group = "registry-users";
+    };
+  } [ "the folder of /htpasswd, which would be all of the host's files" ])
   (case "a group that may read nothing" {
     inherit flake;
     auth.group = "registry-users";
@@ -361,7 +423,47 @@ in
       acmeHost = "registry.example";
       port = 6443;
     };
-  } [ "tls.port is the port of plain HTTP on the same address" ])
+  } [ "tls.port is the port of plain HTTP on the same address, 127.0.0.1:6443;" ])
+  (case "HTTPS on all addresses of a port that plain HTTP has one of" {
+    inherit flake;
+    tls = {
+      acmeHost = "registry.example";
+      port = 6443;
+      listenAddresses = [ "0.0.0.0" ];
+    };
+  } [ "tls.port is the port of plain HTTP on the same address, 127.0.0.1:6443;" ])
+  (case "metrics where HTTPS is" {
+    inherit flake;
+    tls.acmeHost = "registry.example";
+    metrics = {
+      enable = true;
+      port = 6444;
+    };
+  } [ "metrics: images are served on 127.0.0.1:6444 already, by HTTPS; give metrics.port or tls.port" ])
+  (case "one port and other addresses" {
+    inherit flake;
+    listenAddresses = [
+      "192.0.2.1"
+      "/run/forge.sock"
+    ];
+    tls = {
+      acmeHost = "registry.example";
+      port = 6443;
+      listenAddresses = [ "192.0.2.2" ];
+    };
+    metrics = {
+      enable = true;
+      port = 6443;
+    };
+  } [
+    "!refused"
+    "ListenStream=192.0.2.2:6443\n"
+  ])
+  (case "HTTPS beside Unix sockets alone" {
+    inherit flake;
+    listenAddresses = [ "/run/forge.sock" ];
+    tls.acmeHost = "registry.example";
+  } [ "tls.listenAddresses: there is no address to serve HTTPS on" ])
   (case "a key in the store" {
     inherit flake;
     tls = {
