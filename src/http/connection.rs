@@ -98,11 +98,13 @@ impl<A: Api> Shared<A> {
         tls: &Tls,
         peer: Peer,
         place: Place,
-        mut phase: watch::Receiver<Phase>,
+        phase: watch::Receiver<Phase>,
     ) {
+        // One that waits takes notice of all phases on the way, and those that follow are to see them, too.
+        let mut cut = phase.clone();
         let handshaken = tokio::select! {
             handshaken = timeout(self.limits.header_timeout, tls.handshake(stream)) => handshaken,
-            _ended = phase.wait_for(|phase| *phase == Phase::Cut) => return,
+            _ended = cut.wait_for(|phase| *phase == Phase::Cut) => return,
         };
         match handshaken {
             Ok(Ok(Handshake::Done(stream))) => self.run(stream, peer, place, Sight::Program, phase).await,
@@ -188,7 +190,7 @@ impl<A: Api> Shared<A> {
         });
         let mut connection = pin!(self.builder.serve_connection(io, service));
         let mut closing: Option<Instant> = None;
-        let mut draining: Option<Instant> = None;
+        let mut draining = (*phase.borrow() != Phase::Running).then(Instant::now);
         loop {
             // A client that has connected just now has its first request on the way, and would take a closed
             // connection for an error.

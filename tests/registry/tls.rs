@@ -2,7 +2,7 @@
 
 use crate::{
     certificates::Authority,
-    support::{Flake, Registry, eventually, layers, sha256},
+    support::{Flake, PATIENCE, Registry, eventually, layers, sha256},
 };
 use std::{
     fs,
@@ -10,6 +10,12 @@ use std::{
     net::TcpStream,
     os::unix::{fs::PermissionsExt, net::UnixStream},
     process::{Command, Stdio},
+    sync::Arc,
+};
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
 };
 
 /// A registry that speaks HTTPS.
@@ -79,6 +85,28 @@ impl Site {
         let (_, text) = self.handshake(&[]);
         let line = text.lines().find_map(|line| line.strip_prefix("subject=CN = "));
         line.unwrap_or_else(|| panic!("{text}\n{}", self.registry.log())).to_owned()
+    }
+
+    /// A connection that has been accepted, and has sent nothing yet.
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // Connections are accepted in their order.
+        assert!(self.curl("/healthz", &[]).is_some());
+        stream
+    }
+
+    /// Speaks TLS from the handshake on.
+    fn client(&self, stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.authority.path("ca.pem")).unwrap()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let client = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        StreamOwned::new(client, stream)
     }
 
     /// Reloads, and waits until that is done.
@@ -201,6 +229,22 @@ fn a_handshake_has_an_end_and_those_that_fail_are_told_at_debug() {
     let mut broken = TcpStream::connect(&site.address).unwrap();
     broken.write_all(&[22; 100]).unwrap();
     eventually("it fails", || site.registry.logged("DEBUG the TLS handshake failed") == 1);
+}
+
+#[test]
+fn a_handshake_that_a_stop_comes_into_leads_to_an_answer_and_no_wait() {
+    const LONG: &str = "1h";
+    let settings = [("SHUTDOWN_GRACE", LONG), ("HEADER_TIMEOUT", LONG), ("IDLE_TIMEOUT", LONG)];
+    let mut site = Site::new(&settings);
+    let stream = site.connect();
+    site.registry.signal(15);
+    eventually("nothing new is accepted", || TcpStream::connect(&site.address).is_err());
+    let mut client = site.client(stream);
+    client.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("ok\n"), "{answer}");
+    assert!(site.registry.wait().success());
 }
 
 #[test]
