@@ -77,9 +77,12 @@ impl Registry {
         if let Some(Known { image, .. }) = self.known(repository, tag) {
             return Ok(Some(image));
         }
+        // Revisions may well state the same tags: an alias means the source as it is, else what was asked for last.
         let of_same = |row: &TagRow| row.aliases.iter().any(|alias| alias == tag.as_str());
-        let other = self.index.tags(repository)?.into_iter().find(|(_, row)| of_same(row));
-        Ok(other.and_then(|(other, _)| self.known(repository, &other)).map(|known| known.image))
+        let rows = self.index.tags(repository)?.into_iter().filter(|(_, row)| of_same(row));
+        let known = rows.filter_map(|(other, _)| Some((other == latest(), self.known(repository, &other)?)));
+        let best = known.max_by_key(|(is_latest, known)| (*is_latest, known.resolved_at));
+        Ok(best.map(|(_, known)| known.image))
     }
 
     /// Why the tag led nowhere a moment ago.

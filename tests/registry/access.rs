@@ -2,6 +2,7 @@
 
 use crate::{
     bed::Bed,
+    freshness::GitFlake,
     socket::Socket,
     support::{Answer, Flake, Registry, eventually, sha256},
 };
@@ -249,6 +250,43 @@ fn whoever_may_only_read_gets_what_exists_and_starts_nothing() {
     }
     get(&registry, "alice", &format!("/v2/hello/blobs/{other}")).is_error(404, "BLOB_UNKNOWN");
     assert_eq!(count(), before, "evaluator or nix-daemon were asked");
+}
+
+#[test]
+fn another_name_of_an_image_leads_to_the_source_as_it_is_else_to_what_was_asked_for_last() {
+    let files = Files::new(&["alice", "root"], "allow build root *\nallow read alice *\n");
+    let flake = GitFlake::new();
+    let text = |image: &str| {
+        format!(
+            "{{ outputs = _: let e = import {}/examples {{ system = \"x86_64-linux\"; }}; p = {{ type = \"derivation\"; \
+             version = \"1.0\"; image = e.packages.{image}.image; }}; in {{ packages.x86_64-linux = {{ one = p; two = p; \
+             }}; }}; }}",
+            env!("CARGO_MANIFEST_DIR")
+        )
+    };
+    for (image, branch) in [("hello-plain", "a"), ("hello-links-plain", "b")] {
+        flake.commit(&text(image));
+        flake.git(&["branch", branch]);
+    }
+    let settings = files.settings();
+    let reference = ("FLAKE", flake.reference());
+    let settings: Vec<_> = settings.iter().chain([&reference]).map(|(name, value)| (*name, &**value)).collect();
+    let registry = Registry::start_with(&settings);
+    let pull = |user: &str, name: &str, tag: &str| {
+        let answer = get(&registry, user, &format!("/v2/packages/{name}/manifests/{tag}"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.header("docker-content-digest").to_owned()
+    };
+    // The rows of the index are in the order of their tags.
+    let [latest, branch] = ["latest", "a"].map(|tag| pull("root", "one", tag));
+    assert_ne!(latest, branch);
+    assert_eq!(pull("alice", "one", "1.0"), latest);
+    let before = pull("root", "two", "a");
+    // The index counts in seconds.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let last = pull("root", "two", "b");
+    assert_ne!(before, last);
+    assert_eq!(pull("alice", "two", "1.0"), last);
 }
 
 #[test]
