@@ -54,7 +54,9 @@ impl Registry {
             });
         }
         let update = || caller.begin(|| self.update(repository, tag));
-        if let Some(Known { resolved_at, image }) = self.known(repository, tag) {
+        // No tag leads any more to what was made under other settings.
+        let known = self.known(repository, tag).filter(|known| known.image.is_current);
+        if let Some(Known { resolved_at, image }) = known {
             match self.freshness(resolved_at) {
                 Freshness::Fresh => return Ok(image),
                 Freshness::Stale => {
@@ -72,7 +74,8 @@ impl Registry {
         self.patient(update(), self.wait_of(caller)).await
     }
 
-    /// What the tag led to when it was last asked for, by itself or as another name of the same image.
+    /// What the tag led to when it was last asked for, by itself or as another name of the same image, whatever the
+    /// settings were.
     fn led_to(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<Indexed>> {
         if let Some(Known { image, .. }) = self.known(repository, tag) {
             return Ok(Some(image));
@@ -96,10 +99,7 @@ impl Registry {
         let generation = self.index.generation();
         let read = || {
             let Some(row) = self.index.tag(repository, tag)? else { return Ok(None) };
-            let image = self.in_index(row.image)?;
-            // What was made under other settings is served by digest, but no tag leads to it any more.
-            let image = image.filter(|image| image.is_current);
-            Ok(image.map(|image| Known { resolved_at: row.resolved_at, image }))
+            Ok(self.in_index(row.image)?.map(|image| Known { resolved_at: row.resolved_at, image }))
         };
         let known = self.hot.get((repository.clone(), tag.clone()), generation, read);
         known.unwrap_or_else(|error: crate::index::IndexError| {

@@ -290,6 +290,27 @@ fn another_name_of_an_image_leads_to_the_source_as_it_is_else_to_what_was_asked_
 }
 
 #[test]
+fn other_settings_for_images_take_nothing_from_whoever_may_only_read() {
+    let files = Files::new(&["alice", "root"], "allow build root *\nallow read alice *\n");
+    let flake = Flake::new("");
+    let mut registry = files.registry(&flake, &[]);
+    let before = get(&registry, "root", LATEST);
+    assert_eq!(before.status, 200, "{}", before.text());
+    registry.stop();
+    registry.set("LAYER_COMPRESSION", "gzip");
+    registry.run();
+    // By an alias, too.
+    for tag in ["latest", "1.0.0", "stable"] {
+        let answer = get(&registry, "alice", &format!("/v2/hello/manifests/{tag}"));
+        assert_eq!((answer.status, answer.text()), (200, before.text()), "{tag}");
+    }
+    let after = get(&registry, "root", LATEST);
+    assert_eq!(after.status, 200, "{}", after.text());
+    assert_ne!(after.body, before.body);
+    assert_eq!(get(&registry, "alice", LATEST).body, after.body);
+}
+
+#[test]
 fn what_was_collected_is_not_built_for_whoever_may_only_read() {
     let files = Files::new(&["alice", "root"], "allow build root *\nallow read alice *\n");
     let bed = Bed::up();
