@@ -135,18 +135,31 @@ impl Visitor {
         self.grant.allows_any(Right::Build)
     }
 
-    /// What there is to say about an error with a name.
+    /// What there is to say about an error with a name. Where messages have other names, near misses for instance, some
+    /// of these may be none of this user's business.
     pub fn failure(&self, error: RegistryError, name: &RepositoryName) -> Failure {
-        match error {
-            RegistryError::MayNotBuild { message } => {
-                self.denied(format_args!("{message}, and {} may not have it built", self.who()))
+        use RegistryError as E;
+        let error = match error {
+            E::MayNotBuild { message } => {
+                return self.denied(format_args!("{message}, and {} may not have it built", self.who()));
             }
-            // The message has near misses, and some of these may be none of this user's business.
-            RegistryError::NameUnknown { .. } if !self.grant.allows_all(Right::Read) => {
-                RegistryError::NameUnknown { message: format!("there is no image {name}") }.into()
+            error if self.grant.allows_all(Right::Read) => error,
+            E::NameUnknown { .. } => E::NameUnknown { message: format!("there is no image {name}") },
+            E::ManifestUnknown { .. } => {
+                E::ManifestUnknown { message: format!("{name} has no such tag or manifest") }
             }
-            error => error.into(),
-        }
+            E::EvaluationFailed { names_others: true, .. } => E::EvaluationFailed {
+                message: format!("there is no image {name} in what can be evaluated"),
+                names_others: false,
+            },
+            E::NotAnImage { is_other, names_others: true, .. } => E::NotAnImage {
+                message: format!("{name} is a folder of several images, and the request names none"),
+                is_other,
+                names_others: false,
+            },
+            error => error,
+        };
+        error.into()
     }
 
     fn who(&self) -> String {
