@@ -125,6 +125,11 @@ impl Visitor {
         self.grant.allows(Right::Read, name)
     }
 
+    /// Whether all names that there can be may be shown.
+    pub fn may_read_all(&self) -> bool {
+        self.grant.allows_all(Right::Read)
+    }
+
     /// Whether what the name means may be evaluated and built.
     pub fn may_build(&self, name: &RepositoryName) -> bool {
         self.grant.allows(Right::Build, name)
@@ -143,7 +148,7 @@ impl Visitor {
             E::MayNotBuild { message } => {
                 return self.denied(format_args!("{message}, and {} may not have it built", self.who()));
             }
-            error if self.grant.allows_all(Right::Read) => error,
+            error if self.may_read_all() => error,
             E::NameUnknown { .. } => E::NameUnknown { message: format!("there is no image {name}") },
             E::ManifestUnknown { .. } => {
                 E::ManifestUnknown { message: format!("{name} has no such tag or manifest") }
