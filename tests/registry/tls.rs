@@ -11,6 +11,7 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixStream},
     process::{Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -245,6 +246,28 @@ fn a_handshake_that_a_stop_comes_into_leads_to_an_answer_and_no_wait() {
     client.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("ok\n"), "{answer}");
     assert!(site.registry.wait().success());
+}
+
+#[test]
+fn a_handshake_takes_from_the_time_for_the_first_request() {
+    let site = Site::new(&[("HEADER_TIMEOUT", "5")]);
+    let first = site.connect();
+    let pause = || std::thread::sleep(Duration::from_millis(300));
+    pause();
+    let second = TcpStream::connect(&site.registry.address).unwrap();
+    assert_eq!(site.registry.get("/healthz").status, 200);
+    pause();
+    let clients = [&first, &second].map(|stream| format!("client={} ", stream.local_addr().unwrap()));
+    let mut client = site.client(first);
+    client.conn.complete_io(&mut client.sock).unwrap();
+    let closed = || -> Vec<usize> {
+        let log = site.registry.log();
+        let closed =
+            log.lines().filter_map(|line| line.split_once("connection closed ")).map(|(_, rest)| rest);
+        closed.filter_map(|rest| clients.iter().position(|client| rest.contains(client))).collect()
+    };
+    eventually("both are closed", || closed().len() == 2);
+    assert_eq!(closed(), [0, 1], "the one that came first has the first end");
 }
 
 #[test]
