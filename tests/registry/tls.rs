@@ -145,7 +145,7 @@ fn http_2_and_http_1_1_are_negotiated() {
 }
 
 #[test]
-fn a_session_is_resumed() {
+fn a_session_is_resumed_until_the_files_are_read_again() {
     let site = Site::new(&[]);
     let session = site.authority.setting("session");
     for version in ["-tls1_2", "-tls1_3"] {
@@ -166,6 +166,9 @@ fn a_session_is_resumed() {
         assert!(ask(&["-sess_out", &session]).contains("New, TLS"));
         let again = ask(&["-sess_in", &session]);
         assert!(again.contains("Reused, TLS") && again.contains("200 OK"), "{again}");
+        site.reload("INFO certificate: ");
+        let anew = ask(&["-sess_in", &session]);
+        assert!(anew.contains("New, TLS") && anew.contains("200 OK"), "{anew}");
     }
 }
 
@@ -343,6 +346,24 @@ fn clients_need_a_certificate_of_the_authority_where_that_is_asked_for() {
         assert!(with(&site.authority), "{auth}: {}", site.registry.log());
         assert!(!with(&other), "{auth}: a stranger");
     }
+}
+
+#[test]
+fn another_authority_of_clients_holds_from_a_reload_on() {
+    let other = Authority::new();
+    other.sign("client", "2");
+    let site = Site::new(&[("TLS_CLIENT_CA", "CA"), ("TLS_CLIENT_AUTH", "required")]);
+    // The certificate of the server stays what it is.
+    site.authority.install("ca.pem", "of-server.pem");
+    let with = |authority: &Authority| {
+        let [certificate, key] = ["client.pem", "client.key"].map(|name| authority.setting(name));
+        let trusted = site.authority.setting("of-server.pem");
+        site.curl("/healthz", &["--cert", &certificate, "--key", &key, "--cacert", &trusted]).is_some()
+    };
+    assert!(with(&site.authority) && !with(&other));
+    fs::copy(other.path("ca.pem"), site.authority.path("ca.pem")).unwrap();
+    site.reload("INFO certificate: ");
+    assert!(!with(&site.authority) && with(&other), "{}", site.registry.log());
 }
 
 #[test]
