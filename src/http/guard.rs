@@ -74,35 +74,33 @@ impl Guard {
     ) -> Result<Visitor, Failure> {
         let everything = Visitor { grant: Grant::everything(), challenge: None, source };
         let Some(access) = &self.access else { return Ok(everything) };
-        if matches!(route, Route::Home | Route::Health | Route::Ready | Route::Metrics) {
-            return Ok(everything);
-        }
+        // None of what is open names an image; a list names all that may be read.
+        let name = match route {
+            Route::Home | Route::Health | Route::Ready | Route::Metrics => return Ok(everything),
+            Route::ApiVersion | Route::Catalog { .. } => None,
+            Route::Manifest { repository, .. }
+            | Route::Blob { repository, .. }
+            | Route::Tags { repository, .. }
+            | Route::Referrers { repository, .. } => Some(repository),
+        };
         let challenge = challenge(access.realm());
         let credentials = Credentials::from_headers(headers);
         let is_silent = matches!(credentials, Credentials::None);
         let grant =
             access.identify(credentials, source).await.map_err(|rejection| refused(rejection, &challenge))?;
         let visitor = Visitor { grant, challenge: Some(challenge), source };
-        match route {
-            Route::Home | Route::Health | Route::Ready | Route::Metrics => {}
-            Route::ApiVersion if is_silent && access.has_logins() => {
-                return Err(visitor.denied("this registry wants to know who asks"));
+        match name {
+            Some(name) if !visitor.may_read(name) => {
+                Err(visitor.denied(format_args!("{} may not read {name}", visitor.who())))
             }
-            Route::ApiVersion | Route::Catalog { .. } => {
-                if *visitor.identity() == Identity::Anonymous && !visitor.grant.allows_any(Right::Read) {
-                    return Err(visitor.denied("nothing here can be read without logging in"));
-                }
+            None if *route == Route::ApiVersion && is_silent && access.has_logins() => {
+                Err(visitor.denied("this registry wants to know who asks"))
             }
-            Route::Manifest { repository, .. }
-            | Route::Blob { repository, .. }
-            | Route::Tags { repository, .. }
-            | Route::Referrers { repository, .. } => {
-                if !visitor.may_read(repository) {
-                    return Err(visitor.denied(format_args!("{} may not read {repository}", visitor.who())));
-                }
+            None if *visitor.identity() == Identity::Anonymous && !visitor.grant.allows_any(Right::Read) => {
+                Err(visitor.denied("nothing here can be read without logging in"))
             }
+            _ => Ok(visitor),
         }
-        Ok(visitor)
     }
 }
 
