@@ -3,7 +3,7 @@
 //! A token is long and random, so unlike a password it needs no slow hash; and no token lies on the disk.
 
 use super::lines::{BadLine, check_user, lines};
-use sha2::{Digest, Sha256};
+use crate::oci::Digest;
 use std::sync::Arc;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
@@ -12,7 +12,7 @@ pub(super) const MIN_LENGTH: usize = 20;
 
 /// The tokens of a file. The same name can have several, so that one can be replaced by the next.
 #[derive(Default)]
-pub(super) struct Tokens(Vec<(Arc<str>, [u8; 32])>);
+pub(super) struct Tokens(Vec<(Arc<str>, Digest)>);
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -22,7 +22,7 @@ impl std::fmt::Debug for Tokens {
 
 impl Tokens {
     pub(super) fn parse(text: &str) -> Result<Self, BadLine> {
-        let mut all: Vec<(Arc<str>, [u8; 32])> = Vec::new();
+        let mut all: Vec<(Arc<str>, Digest)> = Vec::new();
         for (number, line) in lines(text) {
             let bad = |reason: &str| {
                 let advice = "expected NAME:HASH with 64 hexadecimal digits, as `printf %s TOKEN | sha256sum` prints them";
@@ -30,7 +30,8 @@ impl Tokens {
             };
             let (name, hash) = line.split_once(':').ok_or_else(|| bad("there is no colon"))?;
             check_user(number, name)?;
-            let hash = digest(hash).ok_or_else(|| bad(&format!("what {name:?} has is no SHA-256")))?;
+            let hash = Digest::from_hex(&hash.to_ascii_lowercase());
+            let hash = hash.ok_or_else(|| bad(&format!("what {name:?} has is no SHA-256")))?;
             if let Some((other, _)) = all.iter().find(|(_, known)| *known == hash) {
                 return Err(BadLine::new(number, format!("{name:?} has the same token as {other:?}")));
             }
@@ -45,26 +46,15 @@ impl Tokens {
 
     /// Whose token this is. Compares with all of them, each in constant time.
     pub(super) fn find(&self, token: &str) -> Option<Arc<str>> {
-        let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let hash = Digest::of(token.as_bytes());
         let mut found = u32::MAX;
         for (at, (_, known)) in (0..).zip(&self.0) {
-            found = u32::conditional_select(&found, &at, known.ct_eq(&hash));
+            found = u32::conditional_select(&found, &at, known.as_raw().ct_eq(hash.as_raw()));
         }
         let is_long = Choice::from(u8::from(token.len() >= MIN_LENGTH));
         found = u32::conditional_select(&u32::MAX, &found, is_long);
         self.0.get(found as usize).map(|(name, _)| name.clone())
     }
-}
-
-fn digest(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
@@ -73,8 +63,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn line(name: &str, token: &str) -> String {
-        let hash = Sha256::digest(token.as_bytes());
-        hash.iter().fold(format!("{name}:"), |text, byte| format!("{text}{byte:02x}"))
+        format!("{name}:{}", Digest::of(token.as_bytes()).hex())
     }
 
     const TOKENS: [&str; 3] = ["0123456789abcdefghij", "abcdefghij0123456789", "the second one of the first"];

@@ -36,7 +36,8 @@ pub(super) fn access(raw: &Raw) -> Result<Option<AccessSettings>, ConfigError> {
 
 /// `TRUSTED_PROXIES`
 pub(super) fn proxies(text: &str) -> Result<Proxies, Bad> {
-    Proxies::parse(text).ok_or(Bad("addresses, networks such as 10.0.0.0/8, and unix, separated by commas"))
+    Proxies::parse(text)
+        .ok_or(Bad::new("addresses, networks such as 10.0.0.0/8, and unix, separated by commas"))
 }
 
 fn realm(text: &str) -> Result<String, Bad> {
@@ -44,11 +45,11 @@ fn realm(text: &str) -> Result<String, Bad> {
     match is_plain && text.len() <= 100 {
         true => Ok(text.to_owned()),
         false => {
-            Err(Bad("at most 100 printable characters of ASCII without quotation marks and backslashes"))
+            Err(Bad::new("at most 100 printable characters of ASCII without quotation marks and backslashes"))
         }
     }
 }
 
 fn failures(text: &str) -> Result<NonZeroU32, Bad> {
-    text.parse().map_err(|_| Bad("a whole number, 1 or more"))
+    text.parse().map_err(|_| Bad::new("a whole number, 1 or more"))
 }

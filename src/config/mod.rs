@@ -19,7 +19,7 @@ pub use parse::Address;
 use parse::{
     Bad, absolute, addresses, bytes, count, days, duration, integer, level, listen, mode, nonzero, path,
 };
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 use values::{
     between, flake_reference, header_bytes, layer_compression, log_format, positive, rate, strategy, switch,
     systems,
@@ -118,7 +118,7 @@ pub enum ConfigError {
         /// Its value, without passwords and tokens.
         value: String,
         /// What is allowed.
-        allowed: &'static str,
+        allowed: Cow<'static, str>,
     },
     /// The file that it names cannot be used.
     #[error("{name}: {error}")]

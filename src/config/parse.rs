@@ -1,6 +1,7 @@
 //! Values of settings: from text to types, with errors that say what is allowed.
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{SocketAddr, ToSocketAddrs},
     num::NonZeroUsize,
@@ -10,13 +11,19 @@ use std::{
 
 /// What is allowed, for a value that is not.
 #[derive(Debug)]
-pub(super) struct Bad(pub(super) &'static str);
+pub(super) struct Bad(pub(super) Cow<'static, str>);
+
+impl Bad {
+    pub(super) const fn new(allowed: &'static str) -> Self {
+        Self(Cow::Borrowed(allowed))
+    }
+}
 
 type Parsed<T> = Result<T, Bad>;
 
 /// `30`, `30s`, `5m`, `2h`, `7d`; a number alone is seconds.
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
-    const ALLOWED: Bad = Bad("a number of seconds, or a number with s, m, h or d, up to 3650d");
+    const ALLOWED: Bad = Bad::new("a number of seconds, or a number with s, m, h or d, up to 3650d");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text[digits.len()..].trim() {
         "" | "s" => 1,
@@ -36,13 +43,13 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
 pub(super) fn days(text: &str) -> Parsed<Duration> {
     match text.parse::<u64>() {
         Ok(days @ 1..=36_500) => Ok(Duration::from_secs(days * 86_400)),
-        _ => Err(Bad("a number of days from 1 to 36500")),
+        _ => Err(Bad::new("a number of days from 1 to 36500")),
     }
 }
 
 /// `1048576`, `500M`, `20GiB`: K, M, G and T are powers of 1024, with or without `iB` or `B`.
 pub(super) fn bytes(text: &str) -> Parsed<u64> {
-    const ALLOWED: Bad = Bad("a number of bytes, or a number with KiB, MiB, GiB or TiB");
+    const ALLOWED: Bad = Bad::new("a number of bytes, or a number with KiB, MiB, GiB or TiB");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift =
         match text[digits.len()..].trim().to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
@@ -61,7 +68,7 @@ pub(super) fn bytes(text: &str) -> Parsed<u64> {
 pub(super) fn count(text: &str) -> Parsed<usize> {
     match text.parse::<u32>() {
         Ok(number) => Ok(number as usize),
-        Err(_) => Err(Bad("a whole number, 0 or more")),
+        Err(_) => Err(Bad::new("a whole number, 0 or more")),
     }
 }
 
@@ -72,18 +79,18 @@ pub(super) fn integer(text: &str) -> Parsed<u64> {
 
 /// A whole number from 1 on.
 pub(super) fn nonzero(text: &str) -> Parsed<NonZeroUsize> {
-    count(text).ok().and_then(NonZeroUsize::new).ok_or(Bad("a whole number, 1 or more"))
+    count(text).ok().and_then(NonZeroUsize::new).ok_or(Bad::new("a whole number, 1 or more"))
 }
 
 /// An absolute path.
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     let path = PathBuf::from(text);
-    if path.is_absolute() { Ok(path) } else { Err(Bad("an absolute path")) }
+    if path.is_absolute() { Ok(path) } else { Err(Bad::new("an absolute path")) }
 }
 
 /// A path that is made absolute.
 pub(super) fn absolute(text: &str) -> Parsed<PathBuf> {
-    std::path::absolute(text).map_err(|_| Bad("a path"))
+    std::path::absolute(text).map_err(|_| Bad::new("a path"))
 }
 
 /// Where to listen.
@@ -116,14 +123,15 @@ impl fmt::Display for Address {
 
 /// As [`addresses`], and Unix sockets: `unix:/path`, or an absolute path.
 pub(super) fn listen(text: &str) -> Parsed<Vec<Address>> {
-    const ALLOWED: Bad =
-        Bad("addresses with ports such as 127.0.0.1:6443 or [::1]:6443, or unix:/path, separated by commas");
+    const ALLOWED: Bad = Bad::new(
+        "addresses with ports such as 127.0.0.1:6443 or [::1]:6443, or unix:/path, separated by commas",
+    );
     let mut all = Vec::new();
     for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
         match one.strip_prefix("unix:").or(Some(one).filter(|one| one.starts_with('/'))) {
             // What the kernel takes for the name of a Unix socket.
             Some(name) if name.len() < 108 => all.push(Address::Unix(path(name).map_err(|_| ALLOWED)?)),
-            Some(_) => return Err(Bad("names of Unix sockets of at most 107 bytes")),
+            Some(_) => return Err(Bad::new("names of Unix sockets of at most 107 bytes")),
             None => all.extend(addresses(one).map_err(|_| ALLOWED)?.into_iter().map(Address::Inet)),
         }
     }
@@ -134,14 +142,14 @@ pub(super) fn listen(text: &str) -> Parsed<Vec<Address>> {
 pub(super) fn mode(text: &str) -> Parsed<u32> {
     match u32::from_str_radix(text, 8) {
         Ok(mode @ 0..=0o777) => Ok(mode),
-        _ => Err(Bad("a mode such as 0660")),
+        _ => Err(Bad::new("a mode such as 0660")),
     }
 }
 
 /// `127.0.0.1:6443`, `[::]:6443`, `localhost:6443`, several with commas.
 pub(super) fn addresses(text: &str) -> Parsed<Vec<SocketAddr>> {
     const ALLOWED: Bad =
-        Bad("addresses with ports such as 127.0.0.1:6443 or [::1]:6443, separated by commas");
+        Bad::new("addresses with ports such as 127.0.0.1:6443 or [::1]:6443, separated by commas");
     let mut all = Vec::new();
     for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
         match one.parse() {
@@ -160,7 +168,7 @@ pub(super) fn level(text: &str) -> Parsed<tracing::Level> {
         "INFO" => Ok(tracing::Level::INFO),
         "DEBUG" => Ok(tracing::Level::DEBUG),
         "TRACE" => Ok(tracing::Level::TRACE),
-        _ => Err(Bad("ERROR, WARN, INFO, DEBUG or TRACE")),
+        _ => Err(Bad::new("ERROR, WARN, INFO, DEBUG or TRACE")),
     }
 }
 

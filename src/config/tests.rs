@@ -93,6 +93,19 @@ fn a_bad_value_is_one_line_with_name_value_and_what_is_allowed() {
 }
 
 #[test]
+fn a_number_out_of_its_range_is_told_the_range() {
+    for (name, value, range) in [
+        ("MAX_LAYERS", "126", "from 2 to 125"),
+        ("MAX_CLOSURE_PATHS", "0", "from 1 to 100000"),
+        ("MAX_IMAGE_NAME_LENGTH", "256", "from 1 to 255"),
+        ("MAX_TAG_LENGTH", "129", "from 1 to 128"),
+    ] {
+        let error = Config::from_variables([FLAKE, (name, value)]).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("expected a whole number {range}")), "{error}");
+    }
+}
+
+#[test]
 fn settings_of_tls_that_mean_nothing_alone_are_refused() {
     let [certificate, key] = [("TLS_CERTIFICATE", "/c.pem"), ("TLS_KEY", "/k.pem")];
     let [ca, auth] = [("TLS_CLIENT_CA", "/ca.pem"), ("TLS_CLIENT_AUTH", "optional")];

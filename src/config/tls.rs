@@ -42,6 +42,6 @@ fn auth(text: &str) -> Result<ClientAuth, Bad> {
     match text {
         "optional" => Ok(ClientAuth::Optional),
         "required" => Ok(ClientAuth::Required),
-        _ => Err(Bad("optional or required")),
+        _ => Err(Bad::new("optional or required")),
     }
 }

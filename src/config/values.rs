@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub(super) fn flake_reference(text: &str) -> Result<String, Bad> {
     const ALLOWED: Bad =
-        Bad("a flake reference without an attribute, such as github:owner/repo or path:/etc/images");
+        Bad::new("a flake reference without an attribute, such as github:owner/repo or path:/etc/images");
     if text.contains(['#', ' ', '\n']) {
         return Err(ALLOWED);
     }
@@ -29,13 +29,13 @@ pub(super) fn systems(text: &str) -> Result<Vec<String>, Bad> {
     match systems.as_slice() {
         [] => Ok(vec![format!("{}-linux", std::env::consts::ARCH)]),
         all if all.iter().all(valid) => Ok(systems),
-        _ => Err(Bad("Nix systems such as x86_64-linux, separated by commas")),
+        _ => Err(Bad::new("Nix systems such as x86_64-linux, separated by commas")),
     }
 }
 
 pub(super) fn positive(text: &str) -> Result<Duration, Bad> {
     match duration(text)? {
-        Duration::ZERO => Err(Bad("a duration longer than zero")),
+        Duration::ZERO => Err(Bad::new("a duration longer than zero")),
         duration => Ok(duration),
     }
 }
@@ -43,24 +43,19 @@ pub(super) fn positive(text: &str) -> Result<Duration, Bad> {
 pub(super) fn between<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, Bad> {
     match count(text) {
         Ok(number) if (MIN..=MAX).contains(&number) => Ok(number),
-        _ => Err(Bad(match MAX {
-            125 => "a whole number from 2 to 125",
-            128 => "a whole number from 1 to 128",
-            255 => "a whole number from 1 to 255",
-            _ => "a whole number from 1 to 100000",
-        })),
+        _ => Err(Bad(format!("a whole number from {MIN} to {MAX}").into())),
     }
 }
 
 pub(super) fn strategy(text: &str) -> Result<Strategy, Bad> {
-    text.parse().map_err(|_| Bad("stability, nixery or nixpkgs"))
+    text.parse().map_err(|_| Bad::new("stability, nixery or nixpkgs"))
 }
 
 pub(super) fn switch(text: &str) -> Result<bool, Bad> {
     match text {
         "1" | "true" | "yes" => Ok(true),
         "0" | "false" | "no" => Ok(false),
-        _ => Err(Bad("1 or 0")),
+        _ => Err(Bad::new("1 or 0")),
     }
 }
 
@@ -69,23 +64,22 @@ pub(super) fn layer_compression(text: &str) -> Result<image::LayerCompression, B
         "none" => Ok(image::LayerCompression::None),
         "gzip" => Ok(image::LayerCompression::Gzip),
         "zstd" => Ok(image::LayerCompression::Zstd),
-        _ => Err(Bad("none, gzip or zstd")),
+        _ => Err(Bad::new("none, gzip or zstd")),
     }
 }
 
 pub(super) fn rate(text: &str) -> Result<u64, Bad> {
     match text {
         "0" => Ok(0),
-        text => {
-            bytes(text).map_err(|_| Bad("0, or a number of bytes a second, or a number with KiB, MiB or GiB"))
-        }
+        text => bytes(text)
+            .map_err(|_| Bad::new("0, or a number of bytes a second, or a number with KiB, MiB or GiB")),
     }
 }
 
 pub(super) fn header_bytes(text: &str) -> Result<usize, Bad> {
     match bytes(text) {
         Ok(number @ 8192..=1_048_576) => Ok(number as usize),
-        _ => Err(Bad("a size from 8KiB to 1MiB")),
+        _ => Err(Bad::new("a size from 8KiB to 1MiB")),
     }
 }
 
@@ -93,6 +87,6 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, Bad> {
     match text {
         "human" => Ok(LogFormat::Human),
         "json" => Ok(LogFormat::Json),
-        _ => Err(Bad("human or json")),
+        _ => Err(Bad::new("human or json")),
     }
 }

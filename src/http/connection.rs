@@ -98,14 +98,20 @@ impl<A: Api> Shared<A> {
         tls: &Tls,
         peer: Peer,
         place: Place,
-        mut phase: watch::Receiver<Phase>,
+        phase: watch::Receiver<Phase>,
     ) {
+        // One that waits takes notice of all phases on the way, and those that follow are to see them, too.
+        let mut cut = phase.clone();
+        // The handshake is part of the time that there is for the first request.
+        let activity = Activity::new();
         let handshaken = tokio::select! {
             handshaken = timeout(self.limits.header_timeout, tls.handshake(stream)) => handshaken,
-            _ended = phase.wait_for(|phase| *phase == Phase::Cut) => return,
+            _ended = cut.wait_for(|phase| *phase == Phase::Cut) => return,
         };
         match handshaken {
-            Ok(Ok(Handshake::Done(stream))) => self.run(stream, peer, place, Sight::Program, phase).await,
+            Ok(Ok(Handshake::Done(stream))) => {
+                self.run_since(activity, stream, peer, place, Sight::Program, phase).await;
+            }
             Ok(Ok(Handshake::Plain(mut stream))) => {
                 self.refuse(&mut stream, Failure::plain_http(), peer, phase).await;
             }
@@ -117,8 +123,17 @@ impl<A: Api> Shared<A> {
     /// Serves a connection until either side closes it, a limit is hit, or the server says so. `io` may as well be a
     /// TLS stream or a Unix socket. `sight` is who looks at the bytes that are written to it. What its place among those of
     /// the same client does not allow is refused.
-    pub async fn run<I>(
+    pub async fn run<I>(&self, io: I, peer: Peer, place: Place, sight: Sight, phase: watch::Receiver<Phase>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.run_since(Activity::new(), io, peer, place, sight, phase).await;
+    }
+
+    /// The same, for a connection that was opened a while ago.
+    async fn run_since<I>(
         &self,
+        activity: Activity,
         io: I,
         peer: Peer,
         place: Place,
@@ -127,7 +142,7 @@ impl<A: Api> Shared<A> {
     ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(activity);
         let io = Arc::new(Mutex::new(io));
         let seen = (&place, sight);
         let Err(error) = self.serve(io.clone(), &activity, &peer, seen, &mut phase).await else { return };
@@ -188,7 +203,7 @@ impl<A: Api> Shared<A> {
         });
         let mut connection = pin!(self.builder.serve_connection(io, service));
         let mut closing: Option<Instant> = None;
-        let mut draining: Option<Instant> = None;
+        let mut draining = (*phase.borrow() != Phase::Running).then(Instant::now);
         loop {
             // A client that has connected just now has its first request on the way, and would take a closed
             // connection for an error.

@@ -74,35 +74,33 @@ impl Guard {
     ) -> Result<Visitor, Failure> {
         let everything = Visitor { grant: Grant::everything(), challenge: None, source };
         let Some(access) = &self.access else { return Ok(everything) };
-        if matches!(route, Route::Home | Route::Health | Route::Ready | Route::Metrics) {
-            return Ok(everything);
-        }
+        // None of what is open names an image; a list names all that may be read.
+        let name = match route {
+            Route::Home | Route::Health | Route::Ready | Route::Metrics => return Ok(everything),
+            Route::ApiVersion | Route::Catalog { .. } => None,
+            Route::Manifest { repository, .. }
+            | Route::Blob { repository, .. }
+            | Route::Tags { repository, .. }
+            | Route::Referrers { repository, .. } => Some(repository),
+        };
         let challenge = challenge(access.realm());
         let credentials = Credentials::from_headers(headers);
         let is_silent = matches!(credentials, Credentials::None);
         let grant =
             access.identify(credentials, source).await.map_err(|rejection| refused(rejection, &challenge))?;
         let visitor = Visitor { grant, challenge: Some(challenge), source };
-        match route {
-            Route::Home | Route::Health | Route::Ready | Route::Metrics => {}
-            Route::ApiVersion if is_silent && access.has_logins() => {
-                return Err(visitor.denied("this registry wants to know who asks"));
+        match name {
+            Some(name) if !visitor.may_read(name) => {
+                Err(visitor.denied(format_args!("{} may not read {name}", visitor.who())))
             }
-            Route::ApiVersion | Route::Catalog { .. } => {
-                if *visitor.identity() == Identity::Anonymous && !visitor.grant.allows_any(Right::Read) {
-                    return Err(visitor.denied("nothing here can be read without logging in"));
-                }
+            None if *route == Route::ApiVersion && is_silent && access.has_logins() => {
+                Err(visitor.denied("this registry wants to know who asks"))
             }
-            Route::Manifest { repository, .. }
-            | Route::Blob { repository, .. }
-            | Route::Tags { repository, .. }
-            | Route::Referrers { repository, .. } => {
-                if !visitor.may_read(repository) {
-                    return Err(visitor.denied(format_args!("{} may not read {repository}", visitor.who())));
-                }
+            None if *visitor.identity() == Identity::Anonymous && !visitor.grant.allows_any(Right::Read) => {
+                Err(visitor.denied("nothing here can be read without logging in"))
             }
+            _ => Ok(visitor),
         }
-        Ok(visitor)
     }
 }
 
@@ -125,6 +123,11 @@ impl Visitor {
         self.grant.allows(Right::Read, name)
     }
 
+    /// Whether all names that there can be may be shown.
+    pub fn may_read_all(&self) -> bool {
+        self.grant.allows_all(Right::Read)
+    }
+
     /// Whether what the name means may be evaluated and built.
     pub fn may_build(&self, name: &RepositoryName) -> bool {
         self.grant.allows(Right::Build, name)
@@ -135,18 +138,31 @@ impl Visitor {
         self.grant.allows_any(Right::Build)
     }
 
-    /// What there is to say about an error with a name.
+    /// What there is to say about an error with a name. Where messages have other names, near misses for instance, some
+    /// of these may be none of this user's business.
     pub fn failure(&self, error: RegistryError, name: &RepositoryName) -> Failure {
-        match error {
-            RegistryError::MayNotBuild { message } => {
-                self.denied(format_args!("{message}, and {} may not have it built", self.who()))
+        use RegistryError as E;
+        let error = match error {
+            E::MayNotBuild { message } => {
+                return self.denied(format_args!("{message}, and {} may not have it built", self.who()));
             }
-            // The message has near misses, and some of these may be none of this user's business.
-            RegistryError::NameUnknown { .. } if !self.grant.allows_all(Right::Read) => {
-                RegistryError::NameUnknown { message: format!("there is no image {name}") }.into()
+            error if self.may_read_all() => error,
+            E::NameUnknown { .. } => E::NameUnknown { message: format!("there is no image {name}") },
+            E::ManifestUnknown { .. } => {
+                E::ManifestUnknown { message: format!("{name} has no such tag or manifest") }
             }
-            error => error.into(),
-        }
+            E::EvaluationFailed { names_others: true, .. } => E::EvaluationFailed {
+                message: format!("there is no image {name} in what can be evaluated"),
+                names_others: false,
+            },
+            E::NotAnImage { is_other, names_others: true, .. } => E::NotAnImage {
+                message: format!("{name} is a folder of several images, and the request names none"),
+                is_other,
+                names_others: false,
+            },
+            error => error,
+        };
+        error.into()
     }
 
     fn who(&self) -> String {

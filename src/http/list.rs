@@ -15,10 +15,17 @@ pub struct Listing<'a> {
     pub more: bool,
 }
 
-/// The part of the sorted `all` that `page` asks for.
-pub fn list<'a>(all: impl IntoIterator<Item = &'a str>, page: &Page) -> Listing<'a> {
+/// The part that `page` asks for of those of the sorted `all` that are to be shown. Only as many are looked at as that
+/// takes.
+pub fn list<'a, T>(
+    all: &'a [T],
+    text: impl Fn(&T) -> &str,
+    is_shown: impl Fn(&T) -> bool,
+    page: &Page,
+) -> Listing<'a> {
+    let begin = page.last.as_deref().map_or(0, |last| all.partition_point(|entry| text(entry) <= last));
+    let mut rest = all[begin..].iter().filter(|entry| is_shown(entry)).map(text);
     // A page of none has no last entry that a link could name, so it is the end, as the specification has it.
-    let mut rest = all.into_iter().filter(|entry| page.last.as_deref().is_none_or(|last| *entry > last));
     let entries: Vec<_> = rest.by_ref().take(page.size).collect();
     Listing { more: !entries.is_empty() && rest.next().is_some(), entries }
 }
@@ -37,6 +44,11 @@ impl Listing<'_> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::cell::Cell;
+
+    fn list<'a>(all: &'a [&'a str], page: &Page) -> Listing<'a> {
+        super::list(all, |entry| entry, |_| true, page)
+    }
 
     fn page(size: usize, last: Option<&str>) -> Page {
         Page { size, last: last.map(Into::into) }
@@ -45,24 +57,37 @@ mod tests {
     #[test]
     fn pages_follow_each_other_by_link() {
         let all = ["a", "b/c", "d"];
-        let first = list(all, &page(2, None));
+        let first = list(&all, &page(2, None));
         assert_eq!(first, Listing { entries: vec!["a", "b/c"], more: true });
         assert_eq!(
             first.link("/v2/_catalog", &page(2, None)).as_deref(),
             Some("</v2/_catalog?n=2&last=b%2Fc>; rel=\"next\"")
         );
-        let second = list(all, &page(2, Some("b/c")));
+        let second = list(&all, &page(2, Some("b/c")));
         assert_eq!(second, Listing { entries: vec!["d"], more: false });
         assert_eq!(second.link("/v2/_catalog", &page(2, None)), None);
     }
 
     #[test]
     fn last_need_not_exist_and_a_page_of_none_has_no_link() {
-        assert_eq!(list(["a", "c"], &page(9, Some("b"))).entries, ["c"]);
-        assert!(list(["a", "c"], &page(9, Some("c"))).entries.is_empty());
-        let none = list(["a", "c"], &page(0, None));
+        assert_eq!(list(&["a", "c"], &page(9, Some("b"))).entries, ["c"]);
+        assert!(list(&["a", "c"], &page(9, Some("c"))).entries.is_empty());
+        let none = list(&["a", "c"], &page(0, None));
         assert_eq!(none, Listing { entries: vec![], more: false });
         assert_eq!(none.link("/x", &page(0, None)), None);
+    }
+
+    #[test]
+    fn no_more_entries_are_looked_at_than_the_page_takes() {
+        let all = ["a", "b", "c", "d", "e", "f"];
+        let looked = Cell::new(0);
+        let is_shown = |entry: &&str| {
+            looked.set(looked.get() + 1);
+            *entry != "c"
+        };
+        let listing = super::list(&all, |entry| entry, is_shown, &page(1, Some("b")));
+        assert_eq!(listing, Listing { entries: vec!["d"], more: true });
+        assert_eq!(looked.get(), 3, "c, d, and e that shows that there are more");
     }
 
     proptest! {
@@ -71,16 +96,17 @@ mod tests {
             all in proptest::collection::btree_set("[a-zA-Z0-9._/-]{1,4}", 0..20),
             size in 1..8usize,
         ) {
+            let all: Vec<&str> = all.iter().map(String::as_str).collect();
             let mut seen: Vec<String> = Vec::new();
             loop {
                 let page = page(size, seen.last().map(String::as_str));
-                let listing = list(all.iter().map(String::as_str), &page);
+                let listing = list(&all, &page);
                 seen.extend(listing.entries.iter().map(|e| (*e).to_owned()));
                 if listing.link("/", &page).is_none() {
                     break;
                 }
             }
-            prop_assert_eq!(seen, all.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(seen, all);
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     blob::{Blob, Sight},
     encode::{Encoder, Encoders},
     metrics::{self, Metrics},
+    oci::{RepositoryName, Tag},
     registry::Caller,
 };
 use futures_util::FutureExt;
@@ -228,14 +229,15 @@ impl<A: Api> Service<A> {
             Route::Tags { repository, page } => {
                 let tags = self.api.tags(&repository, &caller(visitor.may_build(&repository))).await;
                 let tags = tags.map_err(|error| visitor.failure(error, &repository))?;
-                let listing = list::list(tags.iter().map(|tag| tag.as_str()), &page);
+                let listing = list::list(&tags, Tag::as_str, |_| true, &page);
                 let body = json!({ "name": repository.as_str(), "tags": listing.entries });
                 answer::list(asked, &format!("/v2/{repository}/tags/list"), &page, &listing, &body)
             }
             Route::Catalog { page } => {
-                let mut names = self.api.catalog(&caller(visitor.may_list())).await?;
-                names.retain(|name| visitor.may_read(name));
-                let listing = list::list(names.iter().map(|name| name.as_str()), &page);
+                let names = self.api.catalog(&caller(visitor.may_list())).await?;
+                let all = visitor.may_read_all();
+                let is_shown = |name: &RepositoryName| all || visitor.may_read(name);
+                let listing = list::list(&names, RepositoryName::as_str, is_shown, &page);
                 answer::list(
                     asked,
                     "/v2/_catalog",

@@ -47,12 +47,17 @@ pub enum RegistryError {
         message: String,
         /// Whether it is of no kind that is understood, rather than a broken image.
         is_other: bool,
+        /// Whether the message has names that were not asked for.
+        names_others: bool,
     },
     /// The evaluation failed; the reason is Nix's.
     #[error("{message}")]
     EvaluationFailed {
         /// Nix's error, stripped of colours.
         message: String,
+        /// Whether it is another part of the source that cannot be evaluated; the message has names that were not asked
+        /// for.
+        names_others: bool,
     },
     /// The build failed.
     #[error("{message}")]
@@ -156,6 +161,11 @@ impl RegistryError {
         Self::Internal { message: message.to_string() }
     }
 
+    /// What is there cannot be an image as it is.
+    fn not_an_image(message: String) -> Self {
+        Self::NotAnImage { message, is_other: false, names_others: false }
+    }
+
     /// The state folder has no room for something small.
     fn full(error: &impl std::fmt::Display) -> Self {
         let message = format!(
@@ -167,8 +177,8 @@ impl RegistryError {
     /// This, with what to do about its being no image.
     pub(super) fn with_hint(self, hint: Option<&str>) -> Self {
         match (self, hint) {
-            (Self::NotAnImage { message, is_other: true }, Some(hint)) => {
-                Self::NotAnImage { message: format!("{message}; {hint}"), is_other: true }
+            (Self::NotAnImage { message, is_other: true, names_others }, Some(hint)) => {
+                Self::NotAnImage { message: format!("{message}; {hint}"), is_other: true, names_others }
             }
             (error, _) => error,
         }
@@ -228,7 +238,7 @@ impl From<DaemonError> for RegistryError {
 impl From<ClosureError> for RegistryError {
     fn from(error: ClosureError) -> Self {
         match error {
-            ClosureError::TooLarge { .. } => Self::NotAnImage { message: error.to_string(), is_other: false },
+            ClosureError::TooLarge { .. } => Self::not_an_image(error.to_string()),
             ClosureError::Gone(_) => Self::internal(error),
             ClosureError::Daemon(error) => error.into(),
         }
@@ -265,13 +275,16 @@ impl From<ResolveError> for RegistryError {
             ResolveError::Name(_) => Self::NameInvalid { message },
             ResolveError::Unknown(_) => Self::NameUnknown { message },
             ResolveError::TagUnknown(_) => Self::ManifestUnknown { message },
-            ResolveError::NotADerivation(_) | ResolveError::Package(_) => {
-                Self::NotAnImage { message, is_other: false }
-            }
+            ResolveError::NotADerivation(_) | ResolveError::Package(_) => Self::not_an_image(message),
+            ResolveError::Hidden(_) => Self::EvaluationFailed {
+                message: format!("the evaluation failed: {message}"),
+                names_others: true,
+            },
             ResolveError::Evaluator(error) => match error {
-                EvaluatorError::Failed(_) => {
-                    Self::EvaluationFailed { message: format!("the evaluation failed: {message}") }
-                }
+                EvaluatorError::Failed(_) => Self::EvaluationFailed {
+                    message: format!("the evaluation failed: {message}"),
+                    names_others: false,
+                },
                 EvaluatorError::TimedOut(_) => Self::TimedOut { message },
                 EvaluatorError::Unavailable { .. } | EvaluatorError::Answer { .. } => {
                     Self::Unavailable { message }
@@ -286,12 +299,16 @@ impl From<ImageError> for RegistryError {
         let message = error.to_string();
         match error {
             ImageError::MemberUnknown { .. } => Self::NameUnknown { message },
-            ImageError::Unrecognised { .. } => Self::NotAnImage { message, is_other: true },
+            ImageError::Unrecognised { .. } => {
+                Self::NotAnImage { message, is_other: true, names_others: false }
+            }
+            ImageError::MemberNeeded { .. } => {
+                Self::NotAnImage { message, is_other: false, names_others: true }
+            }
             ImageError::Invalid { .. }
             | ImageError::Incomplete { .. }
             | ImageError::LimitExceeded { .. }
-            | ImageError::MemberNeeded { .. }
-            | ImageError::Cache(CacheError::TooLarge { .. }) => Self::NotAnImage { message, is_other: false },
+            | ImageError::Cache(CacheError::TooLarge { .. }) => Self::not_an_image(message),
             ImageError::Cache(CacheError::NoSpace { .. }) => Self::StorageFull { message },
             ImageError::Vanished { .. }
             | ImageError::Changed { .. }

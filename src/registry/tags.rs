@@ -65,7 +65,9 @@ impl Registry {
             });
         }
         let update = || caller.begin(|| self.update(repository, tag));
-        if let Some(Known { resolved_at, image }) = self.known(repository, tag) {
+        // No tag leads any more to what was made under other settings.
+        let known = self.known(repository, tag).filter(|known| known.image.is_current);
+        if let Some(Known { resolved_at, image }) = known {
             match self.freshness(resolved_at) {
                 Freshness::Fresh => return Ok(image),
                 Freshness::Stale => {
@@ -83,14 +85,18 @@ impl Registry {
         self.patient(update(), wait).await
     }
 
-    /// What the tag led to when it was last asked for, by itself or as another name of the same image.
+    /// What the tag led to when it was last asked for, by itself or as another name of the same image, whatever the
+    /// settings were.
     fn led_to(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<Indexed>> {
         if let Some(Known { image, .. }) = self.known(repository, tag) {
             return Ok(Some(image));
         }
+        // Revisions may well state the same tags: an alias means the source as it is, else what was asked for last.
         let of_same = |row: &TagRow| row.aliases.iter().any(|alias| alias == tag.as_str());
-        let other = self.index.tags(repository)?.into_iter().find(|(_, row)| of_same(row));
-        Ok(other.and_then(|(other, _)| self.known(repository, &other)).map(|known| known.image))
+        let rows = self.index.tags(repository)?.into_iter().filter(|(_, row)| of_same(row));
+        let known = rows.filter_map(|(other, _)| Some((other == latest(), self.known(repository, &other)?)));
+        let best = known.max_by_key(|(is_latest, known)| (*is_latest, known.resolved_at));
+        Ok(best.map(|(_, known)| known.image))
     }
 
     /// Why the tag led nowhere a moment ago.
@@ -104,10 +110,7 @@ impl Registry {
         let generation = self.index.generation();
         let read = || {
             let Some(row) = self.index.tag(repository, tag)? else { return Ok(None) };
-            let image = self.in_index(row.image)?;
-            // What was made under other settings is served by digest, but no tag leads to it any more.
-            let image = image.filter(|image| image.is_current);
-            Ok(image.map(|image| Known { resolved_at: row.resolved_at, image }))
+            Ok(self.in_index(row.image)?.map(|image| Known { resolved_at: row.resolved_at, image }))
         };
         let known = self.hot.get((repository.clone(), tag.clone()), generation, read);
         known.unwrap_or_else(|error: crate::index::IndexError| {

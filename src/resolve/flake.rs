@@ -128,8 +128,7 @@ impl Flake {
         match self.ask(reference, Query::Look(path)).await {
             Err(ResolveError::Evaluator(EvaluatorError::Failed(reason))) => {
                 let path = path.join(".");
-                EvaluatorError::Failed(format!("{path} cannot be evaluated: {reason}\nelsewhere, {unknown}"))
-                    .into()
+                ResolveError::Hidden(format!("{path} cannot be evaluated: {reason}\nelsewhere, {unknown}"))
             }
             Err(error) => error,
             Ok(_) => unknown,

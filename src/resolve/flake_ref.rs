@@ -16,7 +16,9 @@ where
     let mut failure = None;
     for reference in at_revision(flake, tag.as_str()) {
         match resolve(reference).await {
-            Err(ResolveError::Evaluator(EvaluatorError::Failed(reason))) => failure = Some(reason),
+            Err(ResolveError::Evaluator(EvaluatorError::Failed(reason)) | ResolveError::Hidden(reason)) => {
+                failure = Some(reason);
+            }
             // The revision is there, and the name is not in it.
             Err(ResolveError::Unknown(message)) => return Err(ResolveError::TagUnknown(message)),
             answer => return answer,

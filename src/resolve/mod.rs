@@ -71,6 +71,10 @@ pub enum ResolveError {
     /// The package cannot become an image as it is.
     #[error("{0}")]
     Package(String),
+    /// The name is nowhere, except perhaps in a part of the source that cannot be evaluated. The message has that part,
+    /// the reason, and near misses.
+    #[error("{0}")]
+    Hidden(String),
     /// The evaluation failed.
     #[error(transparent)]
     Evaluator(#[from] EvaluatorError),

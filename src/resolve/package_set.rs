@@ -129,7 +129,10 @@ impl PackageSet {
         };
         if let Some(first) = missing.first() {
             // It may be in there.
-            self.whole(reference, asked.system, &broken).await?;
+            self.whole(reference, asked.system, &broken).await.map_err(|error| match error {
+                ResolveError::Evaluator(EvaluatorError::Failed(reason)) => ResolveError::Hidden(reason),
+                error => error,
+            })?;
             let near = near::misses(first.clone(), names).await;
             let (missing, reference) = (missing.join(", "), hide_secrets(reference));
             return Err(ResolveError::Unknown(format!("there is no package {missing} in {reference}{near}")));

@@ -2,6 +2,7 @@
 
 use crate::{
     bed::Bed,
+    freshness::GitFlake,
     socket::Socket,
     support::{Answer, Flake, Registry, eventually, sha256},
 };
@@ -200,6 +201,56 @@ fn a_name_that_may_not_be_read_looks_like_one_that_does_not_exist() {
 }
 
 #[test]
+fn no_error_names_what_may_not_be_read() {
+    let files = Files::new(&["alice", "root"], "allow build root *\nallow build alice packages/hello*\n");
+    // What root is told, and what alice is.
+    let both = |registry: &Registry, path: &str, status: u16, code: &str| {
+        ["root", "alice"].map(|user| get(registry, user, path).is_error(status, code))
+    };
+    let examples = format!("{}/examples", env!("CARGO_MANIFEST_DIR"));
+    let flake = Flake::new("");
+    flake.write_text(&format!(
+        r#"{{ outputs = _: let e = import {examples} {{ system = "x86_64-linux"; }}; in {{
+            packages.x86_64-linux = throw "not on a monday";
+            packages.aarch64-linux = {{ inherit (e.packages) hello-plain; }};
+          }}; }}"#
+    ));
+    let registry = files.registry(&flake, &[("SYSTEMS", "x86_64-linux,aarch64-linux")]);
+    let path = "/v2/packages/hello-plai/manifests/latest";
+    let [all, hers] = both(&registry, path, 422, "MANIFEST_UNKNOWN");
+    for part in ["packages.x86_64-linux cannot", "not on a monday", "near misses: hello-plain"] {
+        assert!(all.contains(part), "{all}");
+    }
+    assert_eq!(hers, "there is no image packages/hello-plai in what can be evaluated");
+
+    let flake =
+        Flake::of_scripts(&[("hello", "mkdir $out; cp $hello $out/web.tar; cp $hello $out/secret.tar")]);
+    let registry = files.registry(&flake, &[]);
+    let [all, hers] = both(&registry, "/v2/packages/hello/manifests/latest", 422, "MANIFEST_UNKNOWN");
+    assert!(all.contains("it has: secret, web"), "{all}");
+    assert_eq!(hers, "packages/hello is a folder of several images, and the request names none");
+
+    let flake = GitFlake::new();
+    let text = |name: &str| {
+        format!(
+            "{{ outputs = _: {{ packages.x86_64-linux.{name} = (import {examples} {{ system = \"x86_64-linux\"; \
+             }}).packages.hello-plain; }}; }}"
+        )
+    };
+    flake.commit(&text("hello-secret"));
+    flake.git(&["tag", "v1"]);
+    flake.commit(&text("hello-secre"));
+    let settings = files.settings();
+    let reference = ("FLAKE", flake.reference());
+    let settings: Vec<_> =
+        settings.iter().chain([&reference]).map(|(name, value)| (*name, &**value)).collect();
+    let registry = Registry::start_with(&settings);
+    let [all, hers] = both(&registry, "/v2/packages/hello-secre/manifests/v1", 404, "MANIFEST_UNKNOWN");
+    assert!(all.contains("near misses: hello-secret"), "{all}");
+    assert_eq!(hers, "packages/hello-secre has no such tag or manifest");
+}
+
+#[test]
 fn whoever_may_only_read_gets_what_exists_and_starts_nothing() {
     let files = Files::new(&["alice", "root"], "allow build root *\nallow read authenticated *\n");
     let flake = Flake::new("");
@@ -249,6 +300,65 @@ fn whoever_may_only_read_gets_what_exists_and_starts_nothing() {
     }
     get(&registry, "alice", &format!("/v2/hello/blobs/{other}")).is_error(404, "BLOB_UNKNOWN");
     assert_eq!(count(), before, "evaluator or nix-daemon were asked");
+}
+
+#[test]
+fn another_name_of_an_image_leads_to_the_source_as_it_is_else_to_what_was_asked_for_last() {
+    let files = Files::new(&["alice", "root"], "allow build root *\nallow read alice *\n");
+    let flake = GitFlake::new();
+    let text = |image: &str| {
+        format!(
+            "{{ outputs = _: let e = import {}/examples {{ system = \"x86_64-linux\"; }}; p = {{ type = \"derivation\"; \
+             version = \"1.0\"; image = e.packages.{image}.image; }}; in {{ packages.x86_64-linux = {{ one = p; two = p; \
+             }}; }}; }}",
+            env!("CARGO_MANIFEST_DIR")
+        )
+    };
+    for (image, branch) in [("hello-plain", "a"), ("hello-links-plain", "b")] {
+        flake.commit(&text(image));
+        flake.git(&["branch", branch]);
+    }
+    let settings = files.settings();
+    let reference = ("FLAKE", flake.reference());
+    let settings: Vec<_> =
+        settings.iter().chain([&reference]).map(|(name, value)| (*name, &**value)).collect();
+    let registry = Registry::start_with(&settings);
+    let pull = |user: &str, name: &str, tag: &str| {
+        let answer = get(&registry, user, &format!("/v2/packages/{name}/manifests/{tag}"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.header("docker-content-digest").to_owned()
+    };
+    // The rows of the index are in the order of their tags.
+    let [latest, branch] = ["latest", "a"].map(|tag| pull("root", "one", tag));
+    assert_ne!(latest, branch);
+    assert_eq!(pull("alice", "one", "1.0"), latest);
+    let before = pull("root", "two", "a");
+    // The index counts in seconds.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let last = pull("root", "two", "b");
+    assert_ne!(before, last);
+    assert_eq!(pull("alice", "two", "1.0"), last);
+}
+
+#[test]
+fn other_settings_for_images_take_nothing_from_whoever_may_only_read() {
+    let files = Files::new(&["alice", "root"], "allow build root *\nallow read alice *\n");
+    let flake = Flake::new("");
+    let mut registry = files.registry(&flake, &[]);
+    let before = get(&registry, "root", LATEST);
+    assert_eq!(before.status, 200, "{}", before.text());
+    registry.stop();
+    registry.set("LAYER_COMPRESSION", "gzip");
+    registry.run();
+    // By an alias, too.
+    for tag in ["latest", "1.0.0", "stable"] {
+        let answer = get(&registry, "alice", &format!("/v2/hello/manifests/{tag}"));
+        assert_eq!((answer.status, answer.text()), (200, before.text()), "{tag}");
+    }
+    let after = get(&registry, "root", LATEST);
+    assert_eq!(after.status, 200, "{}", after.text());
+    assert_ne!(after.body, before.body);
+    assert_eq!(get(&registry, "alice", LATEST).body, after.body);
 }
 
 #[test]

@@ -90,16 +90,16 @@ fn the_images_own_tag_and_the_packages_version_are_the_same_image() {
 }
 
 /// A flake in a git repository.
-struct GitFlake(Flake);
+pub struct GitFlake(Flake);
 
 impl GitFlake {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let new = Self(Flake::new(""));
         new.git(&["init", "-q"]);
         new
     }
 
-    fn git(&self, arguments: &[&str]) -> String {
+    pub fn git(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("git");
         command.args(["-c", "user.name=x", "-c", "user.email=x@x", "-c", "init.defaultBranch=main"]);
         let output = command.arg("-C").arg(self.0.dir.path()).args(arguments).output().unwrap();
@@ -108,14 +108,14 @@ impl GitFlake {
     }
 
     /// Commits this flake; the commit's name.
-    fn commit(&self, text: &str) -> String {
+    pub fn commit(&self, text: &str) -> String {
         self.0.write_text(text);
         self.git(&["add", "flake.nix"]);
         self.git(&["commit", "-q", "-m", "."]);
         self.git(&["rev-parse", "HEAD"])
     }
 
-    fn reference(&self) -> String {
+    pub fn reference(&self) -> String {
         format!("git+file://{}", self.0.dir.path().display())
     }
 }

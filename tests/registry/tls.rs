@@ -2,7 +2,7 @@
 
 use crate::{
     certificates::Authority,
-    support::{Flake, Registry, eventually, layers, sha256},
+    support::{Flake, PATIENCE, Registry, eventually, layers, sha256},
 };
 use std::{
     fs,
@@ -10,6 +10,13 @@ use std::{
     net::TcpStream,
     os::unix::{fs::PermissionsExt, net::UnixStream},
     process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
 };
 
 /// A registry that speaks HTTPS.
@@ -81,6 +88,28 @@ impl Site {
         line.unwrap_or_else(|| panic!("{text}\n{}", self.registry.log())).to_owned()
     }
 
+    /// A connection that has been accepted, and has sent nothing yet.
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // Connections are accepted in their order.
+        assert!(self.curl("/healthz", &[]).is_some());
+        stream
+    }
+
+    /// Speaks TLS from the handshake on.
+    fn client(&self, stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.authority.path("ca.pem")).unwrap()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let client = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        StreamOwned::new(client, stream)
+    }
+
     /// Reloads, and waits until that is done.
     fn reload(&self, logs: &str) {
         let before = self.registry.logged(logs);
@@ -116,7 +145,7 @@ fn http_2_and_http_1_1_are_negotiated() {
 }
 
 #[test]
-fn a_session_is_resumed() {
+fn a_session_is_resumed_until_the_files_are_read_again() {
     let site = Site::new(&[]);
     let session = site.authority.setting("session");
     for version in ["-tls1_2", "-tls1_3"] {
@@ -137,6 +166,9 @@ fn a_session_is_resumed() {
         assert!(ask(&["-sess_out", &session]).contains("New, TLS"));
         let again = ask(&["-sess_in", &session]);
         assert!(again.contains("Reused, TLS") && again.contains("200 OK"), "{again}");
+        site.reload("INFO certificate: ");
+        let anew = ask(&["-sess_in", &session]);
+        assert!(anew.contains("New, TLS") && anew.contains("200 OK"), "{anew}");
     }
 }
 
@@ -201,6 +233,44 @@ fn a_handshake_has_an_end_and_those_that_fail_are_told_at_debug() {
     let mut broken = TcpStream::connect(&site.address).unwrap();
     broken.write_all(&[22; 100]).unwrap();
     eventually("it fails", || site.registry.logged("DEBUG the TLS handshake failed") == 1);
+}
+
+#[test]
+fn a_handshake_that_a_stop_comes_into_leads_to_an_answer_and_no_wait() {
+    const LONG: &str = "1h";
+    let settings = [("SHUTDOWN_GRACE", LONG), ("HEADER_TIMEOUT", LONG), ("IDLE_TIMEOUT", LONG)];
+    let mut site = Site::new(&settings);
+    let stream = site.connect();
+    site.registry.signal(15);
+    eventually("nothing new is accepted", || TcpStream::connect(&site.address).is_err());
+    let mut client = site.client(stream);
+    client.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("ok\n"), "{answer}");
+    assert!(site.registry.wait().success());
+}
+
+#[test]
+fn a_handshake_takes_from_the_time_for_the_first_request() {
+    let site = Site::new(&[("HEADER_TIMEOUT", "5")]);
+    let first = site.connect();
+    let pause = || std::thread::sleep(Duration::from_millis(300));
+    pause();
+    let second = TcpStream::connect(&site.registry.address).unwrap();
+    assert_eq!(site.registry.get("/healthz").status, 200);
+    pause();
+    let clients = [&first, &second].map(|stream| format!("client={} ", stream.local_addr().unwrap()));
+    let mut client = site.client(first);
+    client.conn.complete_io(&mut client.sock).unwrap();
+    let closed = || -> Vec<usize> {
+        let log = site.registry.log();
+        let closed =
+            log.lines().filter_map(|line| line.split_once("connection closed ")).map(|(_, rest)| rest);
+        closed.filter_map(|rest| clients.iter().position(|client| rest.contains(client))).collect()
+    };
+    eventually("both are closed", || closed().len() == 2);
+    assert_eq!(closed(), [0, 1], "the one that came first has the first end");
 }
 
 #[test]
@@ -276,6 +346,24 @@ fn clients_need_a_certificate_of_the_authority_where_that_is_asked_for() {
         assert!(with(&site.authority), "{auth}: {}", site.registry.log());
         assert!(!with(&other), "{auth}: a stranger");
     }
+}
+
+#[test]
+fn another_authority_of_clients_holds_from_a_reload_on() {
+    let other = Authority::new();
+    other.sign("client", "2");
+    let site = Site::new(&[("TLS_CLIENT_CA", "CA"), ("TLS_CLIENT_AUTH", "required")]);
+    // The certificate of the server stays what it is.
+    site.authority.install("ca.pem", "of-server.pem");
+    let with = |authority: &Authority| {
+        let [certificate, key] = ["client.pem", "client.key"].map(|name| authority.setting(name));
+        let trusted = site.authority.setting("of-server.pem");
+        site.curl("/healthz", &["--cert", &certificate, "--key", &key, "--cacert", &trusted]).is_some()
+    };
+    assert!(with(&site.authority) && !with(&other));
+    fs::copy(other.path("ca.pem"), site.authority.path("ca.pem")).unwrap();
+    site.reload("INFO certificate: ");
+    assert!(!with(&site.authority) && with(&other), "{}", site.registry.log());
 }
 
 #[test]
