@@ -162,11 +162,6 @@ impl Cache {
         self.lock().used.contains(digest)
     }
 
-    /// The length of a blob's file, without using it.
-    pub fn size_of(&self, digest: &Digest) -> Option<u64> {
-        self.lock().used.peek(digest).map(|entry| entry.size)
-    }
-
     /// Deletes a blob; nothing happens if it is not there.
     pub fn remove(&self, digest: &Digest) -> io::Result<()> {
         let mut files = self.lock();
