@@ -34,6 +34,15 @@ let
     "STATE_DIR"
     "TLS_LISTEN"
   ];
+  # Units and what is in them follow from these options.
+  byOption = lib.filterAttrs (name: _: cfg.settings.${name} or null != null) {
+    FLAKE = "flake";
+    PACKAGE_SET = "packageSet";
+    TLS_CERTIFICATE = "tls.certificate";
+    TLS_CLIENT_AUTH = "tls.clientAuth";
+    TLS_CLIENT_CA = "tls.clientCa";
+    TLS_KEY = "tls.key";
+  };
   component = "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*";
   badNames = filter (name: builtins.match "${component}(/${component})*" name == null) (
     attrNames cfg.images
@@ -85,6 +94,10 @@ in
   {
     assertion = fixed == [ ];
     message = "${prefix}.settings: ${quoted fixed} cannot be changed, since the units depend on it; use listenAddresses and port to listen elsewhere, and metrics.listenAddress and metrics.port";
+  }
+  {
+    assertion = byOption == { };
+    message = "${prefix}.settings: ${quoted (attrNames byOption)} cannot be set here, since the units depend on it; set the option ${quoted (lib.attrValues byOption)} instead";
   }
   {
     assertion = twice == [ ];

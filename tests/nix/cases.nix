@@ -336,6 +336,13 @@ in
     inherit flake;
     settings.LISTEN = "0.0.0.0:80";
   } [ "LISTEN cannot be changed" "use listenAddresses and port" ])
+  (case "settings that have an option" {
+    images.web = image;
+    settings = {
+      PACKAGE_SET = "nixpkgs";
+      TLS_KEY = "/etc/tls/k.pem";
+    };
+  } [ "PACKAGE_SET, TLS_KEY cannot be set here" "set the option packageSet, tls.key instead" ])
   (case "a setting twice" {
     inherit flake;
     limits.builds = 8;

@@ -21,15 +21,42 @@ let
       ++ modules;
     });
 
-  plain = evaluate {
-    forge-registry = installed "/usr/local";
-    gitMinimal = installed "/usr";
-    runtimeShell = "/bin/sh";
-    writeText = throw "nothing of a plain host is in the Nix store";
-  } [
-    ../../nix/plain-host.nix
-    { nix.package = installed "/nix/var/nix/profiles/default"; }
-  ];
+  plainWith =
+    services:
+    evaluate
+      {
+        forge-registry = installed "/usr/local";
+        gitMinimal = installed "/usr";
+        runtimeShell = "/bin/sh";
+        writeText = throw "nothing of a plain host is in the Nix store";
+      }
+      [
+        ../../nix/plain-host.nix
+        {
+          nix.package = installed "/nix/var/nix/profiles/default";
+          services.forge-registry = services;
+        }
+      ];
+  plain = plainWith { };
+
+  # Units that are verified, and written nowhere: each socket, with what it can have.
+  more =
+    nixos.units
+      (plainWith {
+        tls = {
+          certificate = "/etc/forge-registry/chain.pem";
+          key = "/etc/forge-registry/key.pem";
+          listenAddresses = [
+            "0.0.0.0"
+            "::"
+          ];
+        };
+        metrics = {
+          enable = true;
+          listenAddress = "/run/forge-registry-metrics.socket";
+          socketGroup = "root";
+        };
+      }).config;
 
   # What is made of the module: file name → text.
   text = lib.mapAttrs' (name: lib.nameValuePair "contrib/systemd/${name}") (nixos.units plain.config) // {
@@ -44,6 +71,7 @@ in
     evaluate
     installed
     lib
+    more
     nixos
     text
     ;
