@@ -36,9 +36,13 @@ impl Files {
 
     /// A registry that goes by these files, with further settings.
     pub fn registry(&self, flake: &Flake, settings: &[(&str, &str)]) -> Registry {
+        self.registry_of(&flake.reference(), settings)
+    }
+
+    pub fn registry_of(&self, flake: &str, settings: &[(&str, &str)]) -> Registry {
         let paths = self.settings();
         let paths: Vec<(&str, &str)> = paths.iter().map(|(name, path)| (*name, path.as_str())).collect();
-        Registry::start(flake, &[&paths, settings].concat())
+        Registry::start_with(&[&[("FLAKE", flake)], &*paths, settings].concat())
     }
 
     pub fn settings(&self) -> [(&'static str, String); 3] {
@@ -240,11 +244,7 @@ fn no_error_names_what_may_not_be_read() {
     flake.commit(&text("hello-secret"));
     flake.git(&["tag", "v1"]);
     flake.commit(&text("hello-secre"));
-    let settings = files.settings();
-    let reference = ("FLAKE", flake.reference());
-    let settings: Vec<_> =
-        settings.iter().chain([&reference]).map(|(name, value)| (*name, &**value)).collect();
-    let registry = Registry::start_with(&settings);
+    let registry = files.registry_of(&flake.reference(), &[]);
     let [all, hers] = both(&registry, "/v2/packages/hello-secre/manifests/v1", 404, "MANIFEST_UNKNOWN");
     assert!(all.contains("near misses: hello-secret"), "{all}");
     assert_eq!(hers, "packages/hello-secre has no such tag or manifest");
@@ -318,11 +318,7 @@ fn another_name_of_an_image_leads_to_the_source_as_it_is_else_to_what_was_asked_
         flake.commit(&text(image));
         flake.git(&["branch", branch]);
     }
-    let settings = files.settings();
-    let reference = ("FLAKE", flake.reference());
-    let settings: Vec<_> =
-        settings.iter().chain([&reference]).map(|(name, value)| (*name, &**value)).collect();
-    let registry = Registry::start_with(&settings);
+    let registry = files.registry_of(&flake.reference(), &[]);
     let pull = |user: &str, name: &str, tag: &str| {
         let answer = get(&registry, user, &format!("/v2/packages/{name}/manifests/{tag}"));
         assert_eq!(answer.status, 200, "{}", answer.text());
