@@ -2,13 +2,17 @@
 
 use super::buffers::{Buffer, Buffers};
 use crate::layer::{EntryList, LayerError, Mark, Piece, Recent};
+use rustix::{
+    fs::{CWD, Mode, OFlags, openat},
+    io::Errno,
+};
 use std::{
     fmt,
-    fs::{File, OpenOptions},
+    fs::File,
     io,
     ops::Range,
-    os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -87,13 +91,14 @@ impl TarReader {
     pub(super) fn read(&self, range: Range<u64>, buffer: &mut Buffer) -> io::Result<()> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let Last { block, file: last } = &mut *last;
+        let mut folder = Folder::default();
         let result = self.tar.list.pieces(range, block, &mut |piece| match piece {
             Piece::Bytes(bytes) => buffer.push(bytes),
             Piece::Zeroes(count) => buffer.zeroes(count),
             Piece::File { path, mark, range } => {
                 let open = match last.take().filter(|open| open.mark == mark && open.path == path) {
                     Some(open) => open,
-                    None => open(path, mark)?,
+                    None => Open { path: path.into(), mark, file: folder.open(path)? },
                 };
                 let open = last.insert(open);
                 let read = buffer.read(&open.file, range.start, range.end - range.start);
@@ -107,11 +112,37 @@ impl TarReader {
     }
 }
 
-fn open(path: PathBuf, mark: Mark) -> io::Result<Open> {
-    // Never through a link, and never waiting: it was a regular file when it was hashed.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
-    let file = file.map_err(|source| LayerError::Io { path: path.clone(), source })?;
-    Ok(Open { path, mark, file })
+/// The folder in which a file was opened last. The next is most often in the same one, and to look up all of a path again
+/// for each takes as long as to open the file itself. Files are what they were by their marks, so nothing depends on what
+/// is at the folder's path meanwhile.
+#[derive(Default)]
+struct Folder {
+    path: PathBuf,
+    /// Once a second file is opened in it.
+    open: Option<OwnedFd>,
+}
+
+impl Folder {
+    fn open(&mut self, path: &Path) -> Result<File, LayerError> {
+        let failed = |source: Errno| LayerError::Io { path: path.into(), source: source.into() };
+        // Never through a link, and never waiting: it was a regular file when it was hashed.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(failed(Errno::ISDIR));
+        };
+        let file = if self.path.as_os_str() != parent.as_os_str() {
+            *self = Self { path: parent.into(), open: None };
+            openat(CWD, path, flags, Mode::empty())
+        } else {
+            let open = match self.open.take() {
+                Some(open) => open,
+                None => openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                    .map_err(failed)?,
+            };
+            openat(self.open.insert(open), name, flags, Mode::empty())
+        };
+        file.map(File::from).map_err(failed)
+    }
 }
 
 impl Open {

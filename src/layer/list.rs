@@ -21,11 +21,11 @@ use codec::Before;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{
-    ffi::OsString,
+    ffi::OsStr,
     fs::{self, File},
     io::{self, Write},
     ops::Range,
-    os::unix::{ffi::OsStringExt, fs::FileExt},
+    os::unix::{ffi::OsStrExt, fs::FileExt},
     path::{Path, PathBuf},
 };
 
@@ -154,7 +154,7 @@ pub enum Piece<'a> {
     /// Bytes of a file.
     File {
         /// Where it is.
-        path: PathBuf,
+        path: &'a Path,
         /// What it was when it was hashed.
         mark: Mark,
         /// Which of its bytes.
@@ -275,8 +275,7 @@ impl EntryList {
                     let range = at - contents..zeroes.min(end) - contents;
                     match &entry.kind {
                         Kind::File { mark, path, .. } => {
-                            let path =
-                                path.clone().unwrap_or_else(|| OsString::from_vec(entry.name.clone()).into());
+                            let path = path.as_deref().unwrap_or(OsStr::from_bytes(&entry.name).as_ref());
                             take(Piece::File { path, mark: *mark, range })?;
                         }
                         Kind::Inline(bytes) => {
