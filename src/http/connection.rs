@@ -41,6 +41,8 @@ use tokio::{
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How many times more headers HTTP/2 takes in than are allowed, so that they can be refused with a reason.
 const HEADER_LEEWAY: u32 = 4;
+/// Why the kernel does not find bytes that were there when they were handed to it.
+const LOST_BYTES: &str = "the file that is being sent has become shorter";
 
 /// How far a server is on its way to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +149,10 @@ impl<A: Api> Shared<A> {
         let seen = (&place, sight);
         let Err(error) = self.serve(io.clone(), &activity, &peer, seen, &mut phase).await else { return };
         let reason = Chain(&*error);
+        if activity.lost_bytes() {
+            // Of a response whose last chunk hyper had taken already.
+            tracing::error!(client = %peer, error = LOST_BYTES, "response cut");
+        }
         let (Some(status), Some(io)) = (activity.refused(), Arc::into_inner(io)) else {
             tracing::debug!(client = %peer, error = %reason, "connection ended");
             return;
@@ -272,6 +278,14 @@ impl std::fmt::Display for Chain<'_> {
 struct Tracked {
     body: LoggedBody,
     flight: Flight,
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        if self.flight.lost_bytes() {
+            self.body.cut(&LOST_BYTES);
+        }
+    }
 }
 
 impl Body for Tracked {

@@ -46,6 +46,8 @@ pub struct Activity {
     tls: AtomicBool,
     /// The status with which hyper answered a request that it could not read; zero if it did not.
     refused: AtomicU16,
+    /// The kernel did not find the bytes that it was to send.
+    lost: AtomicBool,
     /// The connection became idle, or no longer is: something may be due earlier than it was.
     pub changed: Notify,
 }
@@ -76,6 +78,7 @@ impl Activity {
             responding: AtomicBool::new(false),
             tls: AtomicBool::new(false),
             refused: AtomicU16::new(0),
+            lost: AtomicBool::new(false),
             changed: Notify::new(),
         }
     }
@@ -136,8 +139,19 @@ impl Activity {
                 self.blocked_since.store(self.now(), Relaxed);
             }
             Poll::Pending => {}
-            Poll::Ready(_) => self.blocked_since.store(0, Relaxed),
+            Poll::Ready(result) => {
+                self.blocked_since.store(0, Relaxed);
+                let code = result.as_ref().err().and_then(io::Error::raw_os_error);
+                if code == Some(libc::EFAULT) {
+                    self.lost.store(true, Relaxed);
+                }
+            }
         }
+    }
+
+    /// Whether the connection fails because a mapped file has become shorter than what was to be sent of it; said once.
+    pub fn lost_bytes(&self) -> bool {
+        self.lost.swap(false, Relaxed)
     }
 
     /// With which status hyper answered a request that it could not read, if it did. The answer was held back.
@@ -212,6 +226,11 @@ impl Flight {
     /// A chunk of the response was taken.
     pub fn progress(&self) {
         self.activity.streamed_at.store(self.activity.now(), Relaxed);
+    }
+
+    /// See [`Activity::lost_bytes`].
+    pub fn lost_bytes(&self) -> bool {
+        self.activity.lost_bytes()
     }
 }
 

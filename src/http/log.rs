@@ -181,6 +181,17 @@ pub struct LoggedBody {
     log: RequestLog,
 }
 
+impl LoggedBody {
+    /// Notes why the response is cut.
+    pub fn cut(&mut self, error: &dyn std::fmt::Display) {
+        // A failed body may call itself ended.
+        self.body = Body::Full(Some(Bytes::new()));
+        self.log.exchange.failed();
+        let log = &self.log;
+        tracing::error!(request = %log.id, name = log.name, reference = log.reference, %error, "response cut");
+    }
+}
+
 impl Drop for LoggedBody {
     fn drop(&mut self) {
         // hyper need not ask for the end of a body that has told its length.
@@ -203,13 +214,7 @@ impl http_body::Body for LoggedBody {
                 this.log.sent += bytes;
                 this.log.exchange.sent(bytes);
             }
-            Poll::Ready(Some(Err(error))) => {
-                // A failed body may call itself ended.
-                this.body = Body::Full(Some(Bytes::new()));
-                this.log.exchange.failed();
-                let log = &this.log;
-                tracing::error!(request = %log.id, name = log.name, reference = log.reference, %error, "response cut");
-            }
+            Poll::Ready(Some(Err(error))) => this.cut(error),
             Poll::Ready(None) => this.log.exchange.finished(),
             Poll::Pending => {}
         }

@@ -54,10 +54,37 @@ impl LayerError {
         let path = path.into();
         move |source| Self::Io { path, source }
     }
+
+    /// Whether `error` says nothing of the layer, but that too many files are open, or too little memory is left.
+    pub fn is_shortage(error: &io::Error) -> bool {
+        let source = match error.get_ref().and_then(|error| error.downcast_ref()) {
+            Some(Self::Io { source, .. }) => source,
+            _ => error,
+        };
+        source.raw_os_error().is_some_and(|code| [libc::EMFILE, libc::ENFILE, libc::ENOMEM].contains(&code))
+    }
 }
 
 impl From<LayerError> for io::Error {
     fn from(error: LayerError) -> Self {
         Self::other(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_is_no_change_of_the_layer() {
+        let io = |code| io::Error::from_raw_os_error(code);
+        let of_a_file = |code| io::Error::from(LayerError::Io { path: "/a".into(), source: io(code) });
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM] {
+            assert!(LayerError::is_shortage(&io(code)) && LayerError::is_shortage(&of_a_file(code)), "{code}");
+        }
+        let changed = LayerError::Changed { path: "/a".into() }.into();
+        for error in [io(libc::ENOENT), of_a_file(libc::ELOOP), changed, io::Error::other("other")] {
+            assert!(!LayerError::is_shortage(&error), "{error}");
+        }
     }
 }

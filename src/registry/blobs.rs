@@ -10,7 +10,7 @@ use crate::{
     blob::{Blob, Fingerprint, Keep, Mapping, Source, VirtualTar},
     image::{self, ImageError, Reader},
     index::{ImageId, Location},
-    layer::EntryList,
+    layer::{EntryList, LayerError},
     nix::{Buildable, StorePath},
     oci::{Digest, Document, RepositoryName, Tag},
 };
@@ -218,6 +218,10 @@ impl Registry {
         }
         let (this, digest) = (self.clone(), *digest);
         Ok(Ok(Blob::virtual_tar(VirtualTar::new(entries, self.buffers.clone(), move |error| {
+            if LayerError::is_shortage(error) {
+                tracing::error!(%digest, "a response was cut: {error}");
+                return;
+            }
             tracing::error!(%digest, %list, "a response was cut: {error}; the layer is made again");
             this.forget_list(&list);
         }))))

@@ -3,6 +3,7 @@
 
 use crate::{
     bed::Bed,
+    scrape::{LISTEN, comes_to_have},
     support::{Flake, Registry, layers},
     wire::Download,
 };
@@ -86,4 +87,25 @@ fn an_archive_that_is_truncated_while_it_is_encoded_cuts_the_response_and_no_mor
         site.lives();
         site.restore();
     }
+}
+
+#[test]
+fn an_archive_that_is_truncated_while_its_pages_are_sent_is_an_error_of_ours() {
+    let site = Site::new(&[LISTEN]);
+    let mut download = Download::begin(&site.registry, &site.path);
+    // The rest fills what the kernel holds for the client, and waits.
+    download.receive(10_000);
+    thread::sleep(Duration::from_millis(500));
+    site.truncate();
+    let (status, body) = download.finish();
+    assert_eq!(status, 200);
+    assert!(body.len() < site.original.len() / 2 && site.original.windows(body.len()).any(|part| part == body));
+    site.lives();
+    let log = site.registry.log();
+    let line = log.lines().find(|line| line.contains("response cut")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("ERROR") && line.contains("has become shorter"), "{line}");
+    assert!(line.contains("packages/numbers") && line.contains(site.path.rsplit('/').next().unwrap()), "{line}");
+    let by = |who: &str| format!("http_responses_cut_total{{route=\"blob\",by=\"{who}\"}}");
+    comes_to_have(&site.registry, &[(&*by("registry"), 1.0), (&*by("client"), 0.0)]);
+    site.restore();
 }
