@@ -136,8 +136,10 @@ impl Folder {
         } else {
             let open = match self.open.take() {
                 Some(open) => open,
-                None => openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                    .map_err(failed)?,
+                None => {
+                    openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                        .map_err(failed)?
+                }
             };
             openat(self.open.insert(open), name, flags, Mode::empty())
         };

@@ -80,7 +80,10 @@ mod tests {
         let io = |code| io::Error::from_raw_os_error(code);
         let of_a_file = |code| io::Error::from(LayerError::Io { path: "/a".into(), source: io(code) });
         for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM] {
-            assert!(LayerError::is_shortage(&io(code)) && LayerError::is_shortage(&of_a_file(code)), "{code}");
+            assert!(
+                LayerError::is_shortage(&io(code)) && LayerError::is_shortage(&of_a_file(code)),
+                "{code}"
+            );
         }
         let changed = LayerError::Changed { path: "/a".into() }.into();
         for error in [io(libc::ENOENT), of_a_file(libc::ELOOP), changed, io::Error::other("other")] {

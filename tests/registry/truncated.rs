@@ -99,12 +99,17 @@ fn an_archive_that_is_truncated_while_its_pages_are_sent_is_an_error_of_ours() {
     site.truncate();
     let (status, body) = download.finish();
     assert_eq!(status, 200);
-    assert!(body.len() < site.original.len() / 2 && site.original.windows(body.len()).any(|part| part == body));
+    assert!(
+        body.len() < site.original.len() / 2 && site.original.windows(body.len()).any(|part| part == body)
+    );
     site.lives();
     let log = site.registry.log();
     let line = log.lines().find(|line| line.contains("response cut")).unwrap_or_else(|| panic!("{log}"));
     assert!(line.contains("ERROR") && line.contains("has become shorter"), "{line}");
-    assert!(line.contains("packages/numbers") && line.contains(site.path.rsplit('/').next().unwrap()), "{line}");
+    assert!(
+        line.contains("packages/numbers") && line.contains(site.path.rsplit('/').next().unwrap()),
+        "{line}"
+    );
     let by = |who: &str| format!("http_responses_cut_total{{route=\"blob\",by=\"{who}\"}}");
     comes_to_have(&site.registry, &[(&*by("registry"), 1.0), (&*by("client"), 0.0)]);
     site.restore();
