@@ -30,6 +30,7 @@ mod package_sets;
 mod packages;
 mod pulling;
 mod reading;
+mod reading_only;
 mod restarting;
 mod scrape;
 mod secrets;
