@@ -126,17 +126,17 @@ impl Blob {
                 let (mapping, offset) = (mapping.clone(), *offset);
                 Load::InPlace(Arc::new(move |range| {
                     let range = offset + range.start..offset + range.end;
-                    mapping
-                        .populate(range.clone())
-                        .and_then(|()| mapping.slice(range))
-                        .map_err(|e| mapping.name(e))
+                    mapping.verified(mapping.populate(range.clone()).and_then(|()| mapping.slice(range)))
                 }))
             }
             (Backing::Mapped { mapping, offset, buffers }, Sight::Program) => {
                 let (mapping, offset) = (mapping.clone(), *offset);
                 let read = move |range: Range<u64>, buffer: &mut Buffer| {
-                    let read = buffer.read(mapping.file(), offset + range.start, range.end - range.start);
-                    read.map_err(|error| mapping.name(error))
+                    mapping.verified(buffer.read(
+                        mapping.file(),
+                        offset + range.start,
+                        range.end - range.start,
+                    ))
                 };
                 Load::Copied(buffers.clone(), Arc::new(read))
             }

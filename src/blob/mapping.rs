@@ -4,6 +4,7 @@
 //! with an error. This program must not look at them, since it would be killed (SIGBUS) by the first page that is not
 //! there any more; what it looks at, it has to read.
 
+use super::Fingerprint;
 use bytes::Bytes;
 use memmap2::{Advice, Mmap};
 use std::{fs::File, io, ops::Range, path::PathBuf, sync::Arc};
@@ -14,6 +15,7 @@ pub struct Mapping {
     map: Mmap,
     file: File,
     path: PathBuf,
+    fingerprint: Fingerprint,
 }
 
 /// A part of a mapping that keeps the whole alive.
@@ -30,8 +32,9 @@ impl AsRef<[u8]> for Slice {
 
 impl Mapping {
     /// Maps a file that nobody writes to: one of the Nix store, which is immutable, or a finished one of the blob
-    /// cache, which is written under another name, renamed once and then only ever unlinked. Errors name its `path`.
-    pub fn new(file: File, path: PathBuf) -> io::Result<Self> {
+    /// cache, which is written under another name, renamed once and then only ever unlinked. Errors name its `path`;
+    /// the fingerprint is what it was when it was hashed.
+    pub fn new(file: File, path: PathBuf, fingerprint: Fingerprint) -> io::Result<Self> {
         // SAFETY: a map must not change while a `&[u8]` to it exists, and touching a page beyond the end of the file
         // would raise SIGBUS. Nothing writes to or truncates store objects (Nix makes them read-only before it
         // registers them) and cache files (see above); unlinking either leaves the pages readable. Every page is
@@ -39,7 +42,7 @@ impl Mapping {
         // it is given out, and only the kernel looks at what is given out (see `Sight`).
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file)? };
-        Ok(Self { map, file, path })
+        Ok(Self { map, file, path, fingerprint })
     }
 
     /// The file, to read from.
@@ -47,8 +50,23 @@ impl Mapping {
         &self.file
     }
 
-    /// An error of this file, which it names.
-    pub(super) fn name(&self, error: io::Error) -> io::Error {
+    /// An error if the file is not what it was when it was hashed.
+    pub fn verify(&self) -> io::Result<()> {
+        let now = self.file.metadata().map_err(|error| self.name(error))?;
+        match Fingerprint::of(&now) == self.fingerprint {
+            true => Ok(()),
+            false => Err(self.name(io::Error::other("it is not the file that was hashed"))),
+        }
+    }
+
+    /// The result of bringing bytes into memory, if the file is what was hashed even now. Else that is the reason, if they
+    /// could not be brought there, too.
+    pub(super) fn verified<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        self.verify()?;
+        result.map_err(|error| self.name(error))
+    }
+
+    fn name(&self, error: io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
     }
 

@@ -38,7 +38,7 @@ impl Mappings {
         Self { entries: Mutex::new(LruCache::new(capacity)) }
     }
 
-    /// The mapping of the file that had this path and fingerprint, if there is one, and if the file is still as long.
+    /// The mapping of the file that had this path and fingerprint, if there is one, and if the file is what it was.
     /// Opens no file.
     pub fn get(&self, path: &Path, fingerprint: Fingerprint) -> Option<Arc<Mapping>> {
         let mapping = {
@@ -46,8 +46,7 @@ impl Mappings {
             let entry = entries.get(path).filter(|entry| entry.fingerprint == fingerprint)?;
             entry.mapping.upgrade()?
         };
-        let now = mapping.file().metadata().ok()?;
-        (Fingerprint::of(&now) == fingerprint).then_some(mapping)
+        mapping.verify().is_ok().then_some(mapping)
     }
 
     /// The mapping of an open file, made unless there is one.
@@ -61,7 +60,7 @@ impl Mappings {
         if let Some(mapping) = self.get(&path, fingerprint) {
             return Ok(mapping);
         }
-        let mapping = Arc::new(Mapping::new(file, path.clone())?);
+        let mapping = Arc::new(Mapping::new(file, path.clone(), fingerprint)?);
         let kept = (keep == Keep::Yes).then(|| mapping.clone());
         let entry = Entry { fingerprint, mapping: Arc::downgrade(&mapping), _kept: kept };
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).put(path, entry);
@@ -117,5 +116,6 @@ mod tests {
         assert_eq!(mapping.slice(0..3).unwrap(), "new");
         fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1).unwrap();
         assert!(mappings.get(&path, new).is_none(), "it has become shorter");
+        assert!(mapping.verify().is_err());
     }
 }

@@ -65,13 +65,16 @@ mod inline_bytes {
 ///
 /// A store object that was collected and built again can differ under the same name, so size and name do not
 /// suffice. The change time is of no use: `nix-store --optimise` moves it by linking. A birth time and an inode
-/// together are never used twice.
+/// together are never used twice; the time of modification tells that the file was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     inode: u64,
     size: u64,
     /// Nanoseconds since 1970; zero on file systems that do not record births.
     born: u64,
+    /// Nanoseconds since 1970.
+    #[serde(default)]
+    modified: i64,
 }
 
 impl Fingerprint {
@@ -82,6 +85,7 @@ impl Fingerprint {
             inode: metadata.ino(),
             size: metadata.len(),
             born: born.and_then(|d| u64::try_from(d.as_nanos()).ok()).unwrap_or(0),
+            modified: metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec()),
         }
     }
 }

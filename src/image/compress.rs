@@ -219,20 +219,15 @@ fn open(reader: &Reader, blob: &ImageBlob) -> io::Result<Blob> {
     match &blob.source {
         Source::Store { offset, fingerprint, .. } => {
             let path = place(reader, blob);
-            let file = File::open(&path)?;
-            if Fingerprint::of(&file.metadata()?) != *fingerprint {
-                return Err(gone());
-            }
-            Blob::mapped(Arc::new(Mapping::new(file, path)?), *offset, blob.size, buffers)
+            let mapping = Mapping::new(File::open(&path)?, path, *fingerprint)?;
+            mapping.verify()?;
+            Blob::mapped(Arc::new(mapping), *offset, blob.size, buffers)
         }
         Source::Cache | Source::Compressed { .. } => {
             let file = reader.cache.open_blob(&blob.digest)?.ok_or_else(gone)?;
-            Blob::mapped(
-                Arc::new(Mapping::new(file, reader.cache.path(&blob.digest))?),
-                0,
-                blob.size,
-                buffers,
-            )
+            let fingerprint = Fingerprint::of(&file.metadata()?);
+            let mapping = Mapping::new(file, reader.cache.path(&blob.digest), fingerprint)?;
+            Blob::mapped(Arc::new(mapping), 0, blob.size, buffers)
         }
         Source::Virtual { list } => {
             let list = EntryList::open(reader.lists.open_blob(list)?.ok_or_else(gone)?)?;

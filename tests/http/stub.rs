@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use forge_registry::{
-    blob::{Blob, Buffers, Mapping},
+    blob::{Blob, Buffers, Fingerprint, Mapping},
     encode::Encoders,
     http::{Api, Listener, ServerLimits, Service, route::RouteLimits, serve},
     metrics::Measured,
@@ -40,7 +40,8 @@ impl Stub {
     /// With a large blob that begins with what is in this file.
     pub fn of(file: File, length: u64) -> Self {
         file.set_len(length).unwrap();
-        let mapping = Arc::new(Mapping::new(file, "large".into()).unwrap());
+        let fingerprint = Fingerprint::of(&file.metadata().unwrap());
+        let mapping = Arc::new(Mapping::new(file, "large".into(), fingerprint).unwrap());
         Self {
             large: Blob::mapped(mapping, 0, length, Buffers::for_chunks(64 << 20)).unwrap(),
             ready: true,

@@ -1,18 +1,18 @@
-//! Archives of the store that become shorter while they are sent. Pages of a mapped file that ends before them are not
-//! there any more, and a program that looks at one of these is killed.
+//! Archives of the store that are truncated or written to while they are sent. Pages of a mapped file that ends before them
+//! are not there any more, and a program that looks at one of these is killed.
 
 use crate::{
     bed::Bed,
     scrape::{LISTEN, comes_to_have},
     support::{Flake, Registry, layers},
-    wire::Download,
+    wire::{Download, raw},
 };
 use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
     path::PathBuf,
     thread,
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 /// A registry that serves an image with one large layer, which lies in an archive of the store.
@@ -58,6 +58,14 @@ impl Site {
     fn restore(&self) {
         let file = File::options().write(true).open(&self.archive).unwrap();
         file.write_all_at(&self.original, 0).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+    }
+
+    /// One byte of the layer is another.
+    fn rewrite(&self) {
+        let file = File::options().write(true).open(&self.archive).unwrap();
+        let place = self.original.windows(8).position(|text| text == b"3999999\n").unwrap();
+        file.write_all_at(b"4", place as u64).unwrap();
     }
 
     fn lives(&self) {
@@ -113,4 +121,27 @@ fn an_archive_that_is_truncated_while_its_pages_are_sent_is_an_error_of_ours() {
     let by = |who: &str| format!("http_responses_cut_total{{route=\"blob\",by=\"{who}\"}}");
     comes_to_have(&site.registry, &[(&*by("registry"), 1.0), (&*by("client"), 0.0)]);
     site.restore();
+}
+
+#[test]
+fn an_archive_that_is_written_to_is_served_no_more() {
+    let site = Site::new(&[]);
+    let mut download = Download::begin(&site.registry, &site.path);
+    download.receive(10_000);
+    thread::sleep(Duration::from_millis(500));
+    site.rewrite();
+    let (status, body) = download.finish();
+    assert_eq!(status, 200);
+    assert!(body.len() < site.original.len() / 2, "{} bytes came", body.len());
+    let log = site.registry.log();
+    let line = log.lines().find(|line| line.contains("response cut")).unwrap_or_else(|| panic!("{log}"));
+    let which = format!("{}: it is not the file that was hashed", site.archive.display());
+    assert!(line.contains(&which), "{line}");
+
+    // The configuration states a digest that these bytes do not have.
+    let (status, body) = raw(&site.registry, &site.path);
+    let body = String::from_utf8_lossy(&body);
+    assert!(status == 422 && body.contains("is not a valid image"), "{status}: {body}");
+    site.restore();
+    site.registry.pull("packages/numbers", "latest");
 }
