@@ -21,6 +21,7 @@ mod flake_config;
 mod flakes;
 mod forgetting;
 mod freshness;
+mod image_config;
 mod limits;
 mod metrics;
 mod module;
