@@ -10,6 +10,7 @@ mod caching;
 mod catalog;
 mod certificates;
 mod changing;
+mod changing_archives;
 mod clients;
 mod collecting;
 mod commands;
