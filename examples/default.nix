@@ -249,7 +249,7 @@ let
     let
       base = run "layer.sh" {
         name = "base.tar";
-        layers = [ "base.sh" ];
+        layers = [ "release.sh" ];
       };
       root = run "root.sh" { name = "root"; };
       # What nix2container says of `root`.

@@ -7,7 +7,12 @@ use forge_registry::{
     nix::StorePath,
     oci::{Digest, Manifest, media_type},
 };
-use std::{io::Read, num::NonZeroUsize};
+use std::{
+    fs::{self, File},
+    io::Read,
+    num::NonZeroUsize,
+    time::UNIX_EPOCH,
+};
 
 const KINDS: [(LayerCompression, &str); 2] =
     [(LayerCompression::Gzip, "tar+gzip"), (LayerCompression::Zstd, "tar+zstd")];
@@ -136,14 +141,24 @@ fn an_evicted_layer_is_the_same_again_and_one_that_is_there_is_not_made_again() 
         assert_eq!(read(&host, &object, compression).unwrap().oci, first.oci);
         assert_eq!(host.bytes(compressed[0]), bytes);
 
+        // Whatever is made is first written to a file of another name, which would be seen in the folders' times.
+        let folders = [host.reader.cache.dir(), host.reader.lists.dir()];
+        for folder in folders {
+            File::open(folder).unwrap().set_modified(UNIX_EPOCH).unwrap();
+        }
+        assert_eq!(read(&host, &object, compression).unwrap().oci, first.oci);
+        for folder in folders {
+            assert_eq!(fs::metadata(folder).unwrap().modified().unwrap(), UNIX_EPOCH, "{folder:?}");
+        }
+
         // A note is believed only if it is whole.
         let Source::Compressed { note } = compressed[1].source else { unreachable!() };
         let path = host.reader.lists.path(&note);
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        std::fs::write(&path, text.replace("\"size\":", "\"size\":1")).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, text.replace("\"size\":", "\"size\":1")).unwrap();
         assert_eq!(read(&host, &object, compression).unwrap().oci, first.oci);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
 }
 

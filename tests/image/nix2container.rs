@@ -226,6 +226,26 @@ fn files_of_layers_are_served_as_they_are_and_labelled_as_what_they_are() {
 }
 
 #[test]
+fn all_fields_that_version_1_has_are_taken_and_others_of_a_layer_only_inform() {
+    let host = Host::new();
+    let [one, ..] = plant(&host);
+    let perm = json!({ "regex": "", "mode": "", "uid": 0, "gid": 0, "uname": "", "gname": "" });
+    let options = json!({ "rewrite": { "regex": "", "repl": "" }, "perms": [perm] });
+    let mut layer = computed(json!([{ "path": one, "options": options }]));
+    layer["layer-path"] = json!("");
+    layer["History"] = json!({
+        "created": "2024-02-29T12:00:00Z", "created_by": "", "author": "", "comment": "", "empty_layer": false,
+    });
+    let image = host.read(&write(&host, &image_json(vec![layer.clone()]))).unwrap();
+    for (key, value) in [("comment", json!("x")), ("media-type", json!("x")), ("history", json!([]))] {
+        layer[key] = value;
+    }
+    let mut more = image_json(vec![layer]);
+    more["name"] = json!("hello");
+    assert_eq!(host.read(&write(&host, &more)).unwrap().oci.digest, image.oci.digest);
+}
+
+#[test]
 fn layers_that_are_known_are_not_read_again_and_every_option_makes_another_one() {
     let host = Host::new();
     let [one, ..] = plant(&host);
@@ -371,6 +391,10 @@ fn hostile_descriptions_are_refused_in_clear_words_and_nothing_outside_the_store
         (perm(json!({ "regex": "", "mode": "77777777" })), "77777777 are no permissions"),
         (perm(json!({ "regex": "", "uname": "x\0" })), "owner's name"),
         (perm(json!({ "regex": "", "uid": "root" })), "not what nix2container writes"),
+        (perm(json!({ "regex": "", "orMode": "0200" })), "unknown field `orMode`"),
+        (paths(json!([{ "path": one, "options": { "ignoreDestination": "" } }])), "`ignoreDestination`"),
+        (paths(json!([{ "path": one, "options": { "rewrite": { "with": "" } } }])), "unknown field `with`"),
+        (paths(json!([{ "path": one, "tar": "x.tar" }])), "unknown field `tar`"),
         (with("digest", json!("sha256:00")), "its digest \"sha256:00\" is no SHA-256 digest"),
         (with("diff_ids", json!("md5:00")), "its diff ID \"md5:00\" is no SHA-256 digest"),
         (with("size", json!(-1)), "not what nix2container writes"),

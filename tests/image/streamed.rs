@@ -1,6 +1,6 @@
 //! Streamed images: the script and the configuration of nixpkgs, the configuration of flakeforge.
 
-use crate::support::{Host, docker_archive, gzip, layer};
+use crate::support::{Host, Tar, config_of, gzip, layer, manifest_json};
 use forge_registry::{
     blob::Source,
     image::{Image, ImageError},
@@ -68,14 +68,15 @@ fn reference(host: &Host, options: &[&str]) -> Image {
     host.read(&archive).unwrap()
 }
 
+fn config(host: &Host, image: &Image) -> String {
+    let manifest: Manifest = serde_json::from_slice(&image.oci.bytes).unwrap();
+    let blob = image.blobs.iter().find(|blob| blob.digest == manifest.config.digest).unwrap();
+    String::from_utf8(host.bytes(blob)).unwrap()
+}
+
 fn assert_same(host: &Host, found: &Image, expected: &Image) {
     if found.oci.digest != expected.oci.digest {
-        let config = |image: &Image| {
-            let manifest: Manifest = serde_json::from_slice(&image.oci.bytes).unwrap();
-            let blob = image.blobs.iter().find(|blob| blob.digest == manifest.config.digest).unwrap();
-            String::from_utf8(host.bytes(blob)).unwrap()
-        };
-        assert_eq!(config(found), config(expected));
+        assert_eq!(config(host, found), config(host, expected));
     }
     assert_eq!((found.oci.digest, &found.tags), (expected.oci.digest, &expected.tags));
     for blob in &found.blobs {
@@ -126,11 +127,22 @@ fn a_script_is_read_for_its_configuration_and_for_how_its_program_writes() {
     }
 }
 
+/// A docker-archive of these layers, whose configuration has this environment.
+fn base_with(env: &[&str], layers: &[Vec<u8>]) -> Vec<u8> {
+    let mut config: Value = serde_json::from_slice(&config_of(layers).1).unwrap();
+    config["config"]["Env"] = json!(env);
+    let names: Vec<String> = (0..layers.len()).map(|n| format!("{n}/layer.tar")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let tar = names.iter().zip(layers).fold(Tar::new(), |tar, (name, layer)| tar.file(name, layer));
+    let config = serde_json::to_vec(&config).unwrap();
+    tar.file("config.json", &config).file("manifest.json", &manifest_json("config.json", &names)).done()
+}
+
 #[test]
 fn a_base_image_comes_first_and_gives_its_environment() {
     for compress in [<[u8]>::to_vec, gzip] {
         let host = Host::new();
-        let base = docker_archive(&[layer("base"), layer("second")]);
+        let base = base_with(&["A=1", "PATH=/base", "B=2"], &[layer("base"), layer("second")]);
         host.file("base.tar.gz", &compress(&base));
         let mut conf = newer(&host);
         conf["from_image"] = host.path("base.tar.gz").to_str().unwrap().into();
@@ -138,6 +150,9 @@ fn a_base_image_comes_first_and_gives_its_environment() {
         let image = host.read(&object).unwrap();
         assert_same(&host, &image, &reference(&host, &[]));
         assert_eq!(host.layers(&image).len(), 5);
+        let config: Value = serde_json::from_str(&config(&host, &image)).unwrap();
+        // Of its own, `conf` has PATH and X.
+        assert_eq!(config["config"]["Env"], json!(["A=1", "PATH=/bin", "B=2", "X=1"]));
         for blob in image.blobs.iter().filter(|blob| blob.source == Source::Cache) {
             host.reader.cache.remove(&blob.digest).unwrap();
             host.recreate(&object, blob.digest, blob.size).unwrap();

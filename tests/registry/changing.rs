@@ -9,17 +9,19 @@ use crate::{
 };
 use std::{
     fs::{self, File, Permissions},
+    io::Read,
     os::unix::fs::{FileExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 /// More than fits on the way to a client that does not read: the buffers of both sockets, and what is sent next.
-const FILLER: u32 = 12_000_000;
+pub const FILLER: u32 = 12_000_000;
 
 /// A registry that serves an image of one layer.
 ///
-/// In the layer are, in this order: `a-small`, which is copied into responses; `b-large`, which is mapped; `c-filler`;
+/// In the layer are, in this order: `a-small`, which is copied into responses; `b-large`, which is mapped; `c-filler`, which
+/// cannot be compressed;
 /// `d-small` and `e-large`.
 struct Site {
     registry: Registry,
@@ -48,7 +50,7 @@ impl Site {
                   mkdir -p $out/data; cd $out/data
                   yes a | head -c 1000 >a-small
                   yes b | head -c 300000 >b-large
-                  yes c | head -c {filler} >c-filler
+                  head -c {filler} /dev/urandom >c-filler
                   yes d | head -c 1000 >d-small
                   yes e | head -c 300000 >e-large
                 '';
@@ -113,10 +115,10 @@ impl Site {
 }
 
 /// Something else in the place of a file or folder, for as long as this lives.
-struct Mount<'a>(&'a Path);
+pub struct Mount<'a>(&'a Path);
 
 impl<'a> Mount<'a> {
-    fn over(target: &'a Path, source: &Path) -> Self {
+    pub fn over(target: &'a Path, source: &Path) -> Self {
         let status = root("mount").arg("--bind").args([source, target]).status().unwrap();
         assert!(status.success());
         Self(target)
@@ -276,4 +278,68 @@ fn what_is_mounted_over_a_file_or_a_store_path_is_never_served_in_its_place() {
         drop(mount);
     }
     site.is_served_anew();
+}
+
+/// The files that are yet to come, each with a change. What was cut is found in the log, with the file.
+fn changes_while_it_is_sent(site: &mut Site, response: impl Fn(&Site, &dyn Fn())) {
+    for (name, what) in
+        [("d-small", "removed"), ("d-small", "replaced"), ("e-large", "replaced"), ("e-large", "written to")]
+    {
+        site.is_served_anew();
+        let cuts = site.cuts();
+        let (_, change) = CHANGES.into_iter().find(|(called, _)| *called == what).unwrap();
+        let file = site.file(name);
+        restored(&file, || {
+            response(site, &|| change(&file));
+            assert_eq!(site.cuts(), cuts + 1, "{name} {what}: {}", site.registry.log());
+            let log = site.registry.log();
+            let cut = log.lines().rfind(|line| line.contains("a response was cut")).unwrap();
+            assert!(cut.contains(file.to_str().unwrap()), "{name} {what}: {cut}");
+        });
+    }
+    site.is_served_anew();
+}
+
+#[test]
+fn a_file_that_changes_while_the_layer_is_sent_over_http_2_resets_the_stream() {
+    let mut site = Site::new(FILLER);
+    changes_while_it_is_sent(&mut site, |site, change| {
+        let mut curl = Command::new("curl")
+            .args(["--silent", "--show-error", "--fail", "--no-buffer", "--http2-prior-knowledge"])
+            .args(["--write-out", "%{stderr}HTTP/%{http_version}"])
+            .arg(format!("http://{}{}", site.registry.address, site.path()))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut body = vec![0; 400_000];
+        let mut stdout = curl.stdout.take().unwrap();
+        stdout.read_exact(&mut body).unwrap();
+        change();
+        stdout.read_to_end(&mut body).unwrap();
+        let outcome = curl.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&outcome.stderr);
+        // curl's number for a stream that was reset.
+        assert_eq!(outcome.status.code(), Some(92), "{said}");
+        assert!(said.contains("HTTP/2"), "{said}");
+        assert!(body.len() < site.layer.len() && site.layer.starts_with(&body), "{} bytes", body.len());
+    });
+}
+
+#[test]
+fn a_file_that_changes_while_the_layer_is_sent_encoded_cuts_the_response() {
+    let mut site = Site::new(FILLER);
+    for coding in ["gzip", "zstd"] {
+        changes_while_it_is_sent(&mut site, |site, change| {
+            let header = format!("Accept-Encoding: {coding}\r\n");
+            let mut download = Download::begin_with(&site.registry, &site.path(), &header);
+            download.receive(400_000);
+            change();
+            let (status, body, head) = download.finish_with_head();
+            assert_eq!(status, 200);
+            assert!(head.contains(&format!("content-encoding: {coding}\r\n")), "{head}");
+            assert!(head.contains("transfer-encoding: chunked\r\n"), "{head}");
+            assert!(!body.ends_with(b"\r\n0\r\n\r\n"), "all came");
+        });
+    }
 }

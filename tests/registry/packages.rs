@@ -9,7 +9,7 @@ use std::fs;
 
 const PACKAGES: [&str; 6] = ["greet", "count-words", "configured", "outputs", "fetch", "no-image"];
 
-fn config(registry: &Registry, name: &str) -> Value {
+pub fn config(registry: &Registry, name: &str) -> Value {
     let manifest = registry.manifest(name, "latest").json();
     registry.blob(name, manifest["config"]["digest"].as_str().unwrap()).json()
 }
@@ -28,7 +28,7 @@ fn store_paths(registry: &Registry, name: &str) -> Vec<Vec<String>> {
 }
 
 /// A flake of these packages. `make` takes the name, the script and further attributes of a raw derivation.
-fn derivations(packages: &str) -> String {
+pub fn derivations(packages: &str) -> String {
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     let text = r#"{ outputs = _: let
         busybox = import EXAMPLES/busybox.nix;

@@ -37,13 +37,20 @@ impl Download {
     }
 
     /// Reads the rest: the status, and as much of the body as came. Nothing at all if the connection was cut before that.
-    pub fn finish(mut self) -> (u16, Vec<u8>) {
+    pub fn finish(self) -> (u16, Vec<u8>) {
+        let (status, body, _) = self.finish_with_head();
+        (status, body)
+    }
+
+    /// The same, and the head in small letters.
+    pub fn finish_with_head(mut self) -> (u16, Vec<u8>, String) {
         self.receive(usize::MAX);
         let Some(end) = self.received.windows(4).position(|window| window == b"\r\n\r\n") else {
-            return (0, self.received);
+            return (0, self.received, String::new());
         };
-        let status = String::from_utf8_lossy(&self.received[9..12]).parse().unwrap();
-        (status, self.received.split_off(end + 4))
+        let body = self.received.split_off(end + 4);
+        let head = String::from_utf8_lossy(&self.received).to_lowercase();
+        (head[9..12].parse().unwrap(), body, head)
     }
 }
 

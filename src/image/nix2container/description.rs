@@ -57,8 +57,9 @@ pub(super) struct Layer {
     pub(super) history: History,
 }
 
-/// A store path with all below it.
+/// A store path with all below it. A field that is not known, here and below, would change what is in the layer.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct StoreTree {
     pub(super) path: String,
     #[serde(default, deserialize_with = "nullable")]
@@ -67,6 +68,7 @@ pub(super) struct StoreTree {
 
 /// What is different in the archive.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Options {
     #[serde(default, deserialize_with = "nullable")]
     pub(super) rewrite: Rewrite,
@@ -76,7 +78,7 @@ pub(super) struct Options {
 
 /// Other names.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Rewrite {
     pub(super) regex: String,
     pub(super) repl: String,
@@ -84,7 +86,7 @@ pub(super) struct Rewrite {
 
 /// Other permissions and owners.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Perm {
     pub(super) regex: String,
     /// Octal digits, or nothing.
