@@ -93,8 +93,7 @@ let
       in
       from 1;
 
-  find = findIn sets;
-  findIn = sets: path:
+  find = path:
     let
       parts = builtins.concatMap split path;
       try = anyCase: sets:
@@ -105,7 +104,7 @@ let
             found = if root.set == [ ] then [ ] else descend anyCase (builtins.head root.set) parts;
           in
           if found == [ ] then try anyCase (builtins.tail sets)
-          else [ { inherit root; inherit (root) system; value = builtins.head found; attr = join (root.path ++ parts); } ];
+          else [ { inherit (root) system; value = builtins.head found; attr = join (root.path ++ parts); } ];
       exact = try false sets;
     in
     if exact != [ ] then exact else try true sets;
@@ -113,7 +112,7 @@ let
   string = value: if builtins.isString value && value != "" then value else null;
   attempt = value: let r = builtins.tryEval value; in if r.success then r.value else null;
 
-  describe = candidate: { system, value, attr, ... }:
+  describe = candidate: { system, value, attr }:
     if value.type or null == "derivation" then {
       found = {
         inherit candidate attr system;
@@ -129,26 +128,13 @@ let
     }
     else { notADerivation = { inherit attr; type = builtins.typeOf value; }; };
 
-  # How containers of a package are to run, as the flake states it.
-  configOf = package: package.imageConfig or package.passthru.imageConfig or null;
-
-  # An `.image` has its configuration in itself.
-  unconfigured = path: found:
-    let
-      owners = findIn [ found.root ] (take (builtins.length path - 1) path);
-      owner = builtins.head owners;
-    in
-    if drop (builtins.length path - 1) path == [ "image" ] && owners != [ ] && configOf owner.value != null
-    then throw "${found.attr} is an image already, on which ${owner.attr}.imageConfig has no effect: take one of them away"
-    else found;
-
   # A package that is to become an image: the output that people run, and how it is to run. The configuration is text in
   # JSON; what it mentions of the store has to be built as well.
   packaged = found:
     let
       package = found.value;
       hasBin = builtins.elem "bin" (package.outputs or [ ]) && !(package.outputSpecified or false);
-      config = configOf package;
+      config = package.imageConfig or package.passthru.imageConfig or null;
       text = builtins.toJSON config;
       mainProgram = package.meta.mainProgram or null;
     in
@@ -177,7 +163,7 @@ let
       try = n:
         if n < builtins.length attrs then
           let found = find (builtins.elemAt attrs n); in
-          if found == [ ] then try (n + 1) else describe n (unconfigured (builtins.elemAt attrs n) (builtins.head found))
+          if found == [ ] then try (n + 1) else describe n (builtins.head found)
         else if plain != [ ] then packaged (builtins.head plain)
         else { missing = { inherit broken; names = siblings; packageExists = owner != [ ]; }; };
       # The version of a package belongs to its image.

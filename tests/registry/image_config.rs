@@ -1,4 +1,4 @@
-//! `imageConfig`: where it is looked for, and where it is in the way.
+//! `imageConfig`: where it is looked for, and where it is not.
 
 use crate::{
     packages::{config, derivations},
@@ -24,26 +24,15 @@ fn it_is_taken_from_passthru_unless_it_is_beside_that() {
 }
 
 #[test]
-fn beside_an_image_it_is_an_error_that_names_both() {
+fn beside_an_image_it_is_the_flakes_own_business() {
     let flake = Flake::new("");
     flake.write_text(&derivations(
         r#"app = make "app" "mkdir $out" { };
            beside = app // { image = example.packages.hello-plain.image; imageConfig.User = "x"; };
-           through = app // { image = example.packages.hello-plain.image; passthru.imageConfig = { }; };
-           unset = app // { image = example.packages.hello-plain.image; imageConfig = null; };"#,
+           unset = app // { image = example.packages.hello-plain.image; };"#,
     ));
-    for settings in [&[][..], &[("IMPLICIT_IMAGES", "0")]] {
-        let registry = Registry::start(&flake, settings);
-        for name in ["beside", "through"] {
-            for path in [format!("packages/{name}"), name.to_owned()] {
-                let message = registry.manifest(&path, "latest").is_error(422, "MANIFEST_UNKNOWN");
-                let origin = format!("packages.x86_64-linux.{name}");
-                let expected = format!(
-                    "{origin}.image is an image already, on which {origin}.imageConfig has no effect"
-                );
-                assert!(message.contains(&expected), "{expected:?} is missing in: {message}");
-            }
-        }
-        registry.pull("packages/unset", "latest");
-    }
+    let registry = Registry::start(&flake, &[]);
+    let [beside, unset] =
+        ["beside", "unset"].map(|name| registry.manifest(&format!("packages/{name}"), "latest"));
+    assert_eq!((beside.status, &beside.body), (200, &unset.body), "{}", beside.text());
 }
