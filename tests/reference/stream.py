@@ -8,7 +8,9 @@
                                     type, mode, owner (null or uid, gid, uname, gname)
     stream.py header STYLE ENTRY    the headers of an entry of any size: name, mode, size, type, linkname
     stream.py image CONF [MODE [WRITER]]     a docker-archive on standard output; MODE of /nix in octal digits
-    stream.py tree ARCHIVE          what is in an archive, a line each, as tarfile reads it
+    stream.py tree                  what is in an archive, as tarfile reads it: the last line on standard output, in JSON.
+                                    The lines before it ask for ranges (start and length), which come on standard input
+    stream.py unpack ARCHIVE FOLDER         unpacks an archive into a folder, with the modes that are in it
 """
 import datetime
 import hashlib
@@ -185,14 +187,60 @@ def image(out, conf, mode=None, writer="Python"):
         add("manifest.json", json.dumps(manifest).encode())
 
 
-def tree(out, file):
-    with tarfile.open(file, errors="surrogateescape") as archive:
+class Asked:
+    """An archive that is somewhere else."""
+
+    def __init__(self, out):
+        self.out, self.position = out, 0
+
+    def seekable(self):
+        return True
+
+    def tell(self):
+        return self.position
+
+    def seek(self, position):
+        self.position = position
+
+    def read(self, length):
+        self.out.write(b"%d %d\n" % (self.position, length))
+        self.out.flush()
+        data = sys.stdin.buffer.read(length)
+        self.position += len(data)
+        return data
+
+
+def tree(out):
+    with tarfile.open(fileobj=Asked(out), mode="r:") as archive:
+        found = []
         for info in archive:
-            line = [info.name, info.type.decode(), "%o" % info.mode, str(info.size), info.linkname, str(info.mtime)]
-            line += [str(info.uid), str(info.gid), info.uname, info.gname]
-            if info.isreg() and info.size < 1 << 26:
-                line.append(hashlib.sha256(archive.extractfile(info).read()).hexdigest())
-            out.write(repr(line).encode() + b"\n")
+            data = None
+            if info.isreg():
+                file = archive.extractfile(info)
+                # The end of what is large.
+                file.seek(max(0, info.size - (16 << 20)))
+                data = hashlib.sha256(file.read()).hexdigest()
+            found.append(
+                {
+                    "name": os.fsencode(info.name).hex(),
+                    "type": info.type.decode(),
+                    "mode": info.mode,
+                    "size": info.size,
+                    "link": os.fsencode(info.linkname).hex(),
+                    "mtime": int(info.mtime),
+                    "owner": {"uid": info.uid, "gid": info.gid, "uname": info.uname, "gname": info.gname},
+                    "data": data,
+                }
+            )
+    out.write(json.dumps(found).encode())
+
+
+def unpack(file, folder):
+    def here(info, _):
+        return info.replace(name=info.name.lstrip("/"), uid=None, gid=None, uname=None, gname=None, deep=False)
+
+    with tarfile.open(file) as archive:
+        archive.extractall(folder, filter=here)
 
 
 def main(command, *arguments):
@@ -208,7 +256,9 @@ def main(command, *arguments):
         with open(arguments[0]) as conf:
             image(out, json.load(conf), *arguments[1:])
     elif command == "tree":
-        tree(out, arguments[0])
+        tree(out)
+    elif command == "unpack":
+        unpack(*arguments)
     else:
         sys.exit(__doc__)
 
