@@ -6,7 +6,8 @@
                                     uid, gid, uname, gname, writer ("Python", "OldPython")
     stream.py items STYLE ITEMS     a layer of these items, a JSON file: name, data and path in hexadecimal digits,
                                     type, mode, owner (null or uid, gid, uname, gname)
-    stream.py header STYLE ENTRY    the headers of an entry of any size: name, mode, size, type, linkname
+    stream.py headers STYLE ENTRIES         the headers of each of these entries of any size (JSON: name, mode, size,
+                                    type, linkname), a line of hexadecimal digits
     stream.py image CONF [MODE [WRITER]]     a docker-archive on standard output; MODE of /nix in octal digits
     stream.py tree                  what is in an archive, as tarfile reads it: the last line on standard output, in JSON.
                                     The lines before it ask for ranges (start and length), which come on standard input
@@ -89,13 +90,14 @@ def items(out, style, described):
             tar.addfile(info, io.BytesIO(data) if info.isreg() else None)
 
 
-def header(out, style, entry):
-    info = (OldTarInfo if style["writer"] == "OldPython" else tarfile.TarInfo)(entry["name"])
-    info.mode, info.size, info.linkname = entry["mode"], entry["size"], entry["linkname"]
-    info.type = entry["type"].encode()
-    info.mtime, info.uid, info.gid = style["mtime"], style["uid"], style["gid"]
-    info.uname, info.gname = style["uname"], style["gname"]
-    out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+def headers(out, style, entries):
+    for entry in entries:
+        info = (OldTarInfo if style["writer"] == "OldPython" else tarfile.TarInfo)(entry["name"])
+        info.mode, info.size, info.linkname = entry["mode"], entry["size"], entry["linkname"]
+        info.type = entry["type"].encode()
+        info.mtime, info.uid, info.gid = style["mtime"], style["uid"], style["gid"]
+        info.uname, info.gname = style["uname"], style["gname"]
+        out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape").hex().encode() + b"\n")
 
 
 class Measured:
@@ -250,8 +252,8 @@ def main(command, *arguments):
     elif command == "items":
         with open(arguments[1]) as file:
             items(out, json.loads(arguments[0]), json.load(file))
-    elif command == "header":
-        header(out, json.loads(arguments[0]), json.loads(arguments[1]))
+    elif command == "headers":
+        headers(out, json.loads(arguments[0]), json.loads(arguments[1]))
     elif command == "image":
         with open(arguments[0]) as conf:
             image(out, json.load(conf), *arguments[1:])
