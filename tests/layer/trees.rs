@@ -1,6 +1,6 @@
 //! Random trees of files, and what has to be in an archive of them.
 
-use crate::reference::hex;
+use crate::reference::{self, hex};
 use forge_registry::{
     layer::{Owner, StorePaths, Style, Writer, walk},
     oci::Digest,
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use std::{
     ffi::OsString,
     fs::{self, File, Permissions},
+    ops::Range,
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
         fs::{FileExt, MetadataExt, PermissionsExt, symlink},
@@ -190,7 +191,7 @@ fn plant(root: &Path, folder: &Path, nodes: &[Node]) {
 
 /// What `stream.py tree` has to find in an archive of these paths, nixpkgs' rules being: names are absolute, permissions
 /// are those on the disk, all else is the style's, and a hard link is a file.
-pub fn members(style: &Style, contents: &StorePaths<'_>) -> Value {
+pub fn members(style: &Style, contents: &StorePaths<'_>) -> Vec<Value> {
     let mut members = Vec::new();
     let mut add = |name: &[u8], kind: &str, mode: u32, link: &[u8], size: u64, data: Option<Digest>| {
         members.push(json!({
@@ -227,7 +228,16 @@ pub fn members(style: &Style, contents: &StorePaths<'_>) -> Value {
         })
         .unwrap();
     }
-    members.into()
+    members
+}
+
+/// Has `tarfile` read the archive, range by range, and compares what it finds.
+pub fn assert_members(members: &[Value], range: impl Fn(Range<u64>) -> Vec<u8>) {
+    let found = reference::tree(range);
+    for (found, expected) in found.as_array().unwrap().iter().zip(members) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(found.as_array().unwrap().len(), members.len());
 }
 
 /// All nodes and their paths in the tree.
@@ -246,9 +256,11 @@ fn flat(nodes: &[Node], folder: &[u8], found: &mut Vec<(Vec<u8>, Node)>) {
     }
 }
 
+type Has = fn(&[u8], &Node) -> bool;
+
 #[test]
 fn random_trees_have_all_that_a_store_path_can_have() {
-    let has: [(&str, fn(&[u8], &Node) -> bool); 13] = [
+    let has: [(&str, Has); 13] = [
         ("a path over 100 bytes", |path, _| path.len() > 100),
         ("a path over 255 bytes", |path, _| path.len() > 255),
         ("a name over 100 bytes", |path, _| path.rsplit(|byte| *byte == b'/').next().unwrap().len() > 100),

@@ -1,9 +1,9 @@
 //! What GNU tar and Python's `tarfile` unpack.
 
 use crate::{
-    reference,
+    reference::python,
     support::{Layer, store, style},
-    trees::{Scratch, members, nodes, styles},
+    trees::{Scratch, assert_members, members, nodes, styles},
 };
 use forge_registry::layer::{Owner, StorePaths, Style, walk};
 use proptest::prelude::*;
@@ -45,8 +45,7 @@ fn below(folder: &Path, path: &Path) -> PathBuf {
 /// Unpacks the layer of these paths with both programs, and compares what is there then with what it was made of.
 fn assert_unpacks(scratch: &Scratch, style: &Style, contents: &StorePaths<'_>) {
     let layer = Layer::make(style, contents, scratch.join("list"));
-    let found = reference::tree(|range| layer.range(range).unwrap());
-    assert_eq!(found, members(style, contents));
+    assert_members(&members(style, contents), |range| layer.range(range).unwrap());
 
     let archive = scratch.join("layer.tar");
     fs::write(&archive, layer.range(0..u64::MAX).unwrap()).unwrap();
@@ -58,7 +57,7 @@ fn assert_unpacks(scratch: &Scratch, style: &Style, contents: &StorePaths<'_>) {
     let (mut tar, arguments) = (Command::new("tar"), ["-xp", "--no-same-owner", "-f"]);
     let tar = tar.args(arguments).arg(&archive).arg("-C").arg(&by_tar).output().unwrap();
     assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
-    reference::python(&["unpack".as_ref(), archive.as_ref(), by_python.as_ref()]);
+    python(&["unpack".as_ref(), archive.as_ref(), by_python.as_ref()]);
 
     let planted: Vec<_> = contents.paths.iter().map(|path| (path, lines(path).0)).collect();
     for (program, out) in [("tar", by_tar), ("tarfile", by_python)] {
