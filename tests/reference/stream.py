@@ -238,11 +238,13 @@ def tree(out):
 
 
 def unpack(file, folder):
-    def here(info, _):
-        return info.replace(name=info.name.lstrip("/"), uid=None, gid=None, uname=None, gname=None, deep=False)
-
     with tarfile.open(file) as archive:
-        archive.extractall(folder, filter=here)
+        # Versions that have filters have different ones by default.
+        archive.extraction_filter = lambda info, _: info
+        archive.chown = lambda *_, **__: None
+        for info in archive.getmembers():
+            info.name = info.name.lstrip("/")
+        archive.extractall(folder)
 
 
 def main(command, *arguments):
