@@ -1,8 +1,9 @@
 //! Layers of listed items: files under other names, contents in the list, folders and links that are nowhere, owners.
 
 use crate::{
-    bytes::{assert_same, name, styles},
+    bytes::assert_same,
     support::{Layer, length, reference_items, style},
+    trees::{name, styles},
 };
 use forge_registry::{
     layer::{

@@ -2,7 +2,10 @@
 
 mod bytes;
 mod changes;
+mod large;
 mod listed;
 #[path = "../reference/mod.rs"]
 mod reference;
 mod support;
+mod trees;
+mod unpacked;

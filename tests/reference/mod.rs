@@ -3,7 +3,8 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
+    ops::Range,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -24,6 +25,30 @@ pub fn python(arguments: &[&OsStr]) -> Vec<u8> {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
+}
+
+/// What `stream.py tree` finds in an archive of which it is given the ranges that it asks for.
+#[allow(dead_code)]
+pub fn tree(range: impl Fn(Range<u64>) -> Vec<u8>) -> serde_json::Value {
+    let mut child = Command::new("python3")
+        .arg(program("stream.py"))
+        .arg("tree")
+        .env("PYTHONUTF8", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut last = String::new();
+    for line in BufReader::new(stdout).lines() {
+        last = line.unwrap();
+        if let Some((start, length)) = last.split_once(' ').filter(|_| !last.starts_with('[')) {
+            let (start, length): (u64, u64) = (start.parse().unwrap(), length.parse().unwrap());
+            stdin.write_all(&range(start..start + length)).unwrap();
+        }
+    }
+    assert!(child.wait().unwrap().success());
+    serde_json::from_str(&last).unwrap()
 }
 
 /// What `gotar.go` says.

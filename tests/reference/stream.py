@@ -6,9 +6,12 @@
                                     uid, gid, uname, gname, writer ("Python", "OldPython")
     stream.py items STYLE ITEMS     a layer of these items, a JSON file: name, data and path in hexadecimal digits,
                                     type, mode, owner (null or uid, gid, uname, gname)
-    stream.py header STYLE ENTRY    the headers of an entry of any size: name, mode, size, type, linkname
+    stream.py headers STYLE ENTRIES         the headers of each of these entries of any size (JSON: name, mode, size,
+                                    type, linkname), a line of hexadecimal digits
     stream.py image CONF [MODE [WRITER]]     a docker-archive on standard output; MODE of /nix in octal digits
-    stream.py tree ARCHIVE          what is in an archive, a line each, as tarfile reads it
+    stream.py tree                  what is in an archive, as tarfile reads it: the last line on standard output, in JSON.
+                                    The lines before it ask for ranges (start and length), which come on standard input
+    stream.py unpack ARCHIVE FOLDER         unpacks an archive into a folder, with the modes that are in it
 """
 import datetime
 import hashlib
@@ -87,13 +90,14 @@ def items(out, style, described):
             tar.addfile(info, io.BytesIO(data) if info.isreg() else None)
 
 
-def header(out, style, entry):
-    info = (OldTarInfo if style["writer"] == "OldPython" else tarfile.TarInfo)(entry["name"])
-    info.mode, info.size, info.linkname = entry["mode"], entry["size"], entry["linkname"]
-    info.type = entry["type"].encode()
-    info.mtime, info.uid, info.gid = style["mtime"], style["uid"], style["gid"]
-    info.uname, info.gname = style["uname"], style["gname"]
-    out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+def headers(out, style, entries):
+    for entry in entries:
+        info = (OldTarInfo if style["writer"] == "OldPython" else tarfile.TarInfo)(entry["name"])
+        info.mode, info.size, info.linkname = entry["mode"], entry["size"], entry["linkname"]
+        info.type = entry["type"].encode()
+        info.mtime, info.uid, info.gid = style["mtime"], style["uid"], style["gid"]
+        info.uname, info.gname = style["uname"], style["gname"]
+        out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape").hex().encode() + b"\n")
 
 
 class Measured:
@@ -185,14 +189,62 @@ def image(out, conf, mode=None, writer="Python"):
         add("manifest.json", json.dumps(manifest).encode())
 
 
-def tree(out, file):
-    with tarfile.open(file, errors="surrogateescape") as archive:
+class Asked:
+    """An archive that is somewhere else."""
+
+    def __init__(self, out):
+        self.out, self.position = out, 0
+
+    def seekable(self):
+        return True
+
+    def tell(self):
+        return self.position
+
+    def seek(self, position):
+        self.position = position
+
+    def read(self, length):
+        self.out.write(b"%d %d\n" % (self.position, length))
+        self.out.flush()
+        data = sys.stdin.buffer.read(length)
+        self.position += len(data)
+        return data
+
+
+def tree(out):
+    with tarfile.open(fileobj=Asked(out), mode="r:") as archive:
+        found = []
         for info in archive:
-            line = [info.name, info.type.decode(), "%o" % info.mode, str(info.size), info.linkname, str(info.mtime)]
-            line += [str(info.uid), str(info.gid), info.uname, info.gname]
-            if info.isreg() and info.size < 1 << 26:
-                line.append(hashlib.sha256(archive.extractfile(info).read()).hexdigest())
-            out.write(repr(line).encode() + b"\n")
+            data = None
+            if info.isreg():
+                file = archive.extractfile(info)
+                # The end of what is large.
+                file.seek(max(0, info.size - (16 << 20)))
+                data = hashlib.sha256(file.read()).hexdigest()
+            found.append(
+                {
+                    "name": os.fsencode(info.name).hex(),
+                    "type": info.type.decode(),
+                    "mode": info.mode,
+                    "size": info.size,
+                    "link": os.fsencode(info.linkname).hex(),
+                    "mtime": int(info.mtime),
+                    "owner": {"uid": info.uid, "gid": info.gid, "uname": info.uname, "gname": info.gname},
+                    "data": data,
+                }
+            )
+    out.write(json.dumps(found).encode())
+
+
+def unpack(file, folder):
+    with tarfile.open(file) as archive:
+        # Versions that have filters have different ones by default.
+        archive.extraction_filter = lambda info, _: info
+        archive.chown = lambda *_, **__: None
+        for info in archive.getmembers():
+            info.name = info.name.lstrip("/")
+        archive.extractall(folder)
 
 
 def main(command, *arguments):
@@ -202,13 +254,15 @@ def main(command, *arguments):
     elif command == "items":
         with open(arguments[1]) as file:
             items(out, json.loads(arguments[0]), json.load(file))
-    elif command == "header":
-        header(out, json.loads(arguments[0]), json.loads(arguments[1]))
+    elif command == "headers":
+        headers(out, json.loads(arguments[0]), json.loads(arguments[1]))
     elif command == "image":
         with open(arguments[0]) as conf:
             image(out, json.load(conf), *arguments[1:])
     elif command == "tree":
-        tree(out, arguments[0])
+        tree(out)
+    elif command == "unpack":
+        unpack(*arguments)
     else:
         sys.exit(__doc__)
 
