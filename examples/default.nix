@@ -243,8 +243,9 @@ let
       '';
     };
 
-  # An image.json as nix2container's buildImage writes it: a layer's file, as of a base image or of paths that are not
-  # reproducible, and a layer to be computed from a store path that is moved to the root.
+  # An image.json as nix2container's buildImage writes it: a layer to be computed from a store path that is moved to the
+  # root, and a layer's file, as of paths that are not reproducible. What stays the same with every nonce comes first:
+  # docker knows a layer again only on top of the same ones.
   nix2container =
     let
       base = run "layer.sh" {
@@ -269,14 +270,6 @@ let
         arch = architecture;
         created = "0001-01-01T00:00:00Z";
         layers = [
-          {
-            digest = "@digest@";
-            diff_ids = "@digest@";
-            size = "@size@";
-            layer-path = base;
-            mediatype = "application/vnd.oci.image.layer.v1.tar";
-            History = { };
-          }
           {
             inherit digest;
             diff_ids = digest;
@@ -304,6 +297,14 @@ let
                 };
               }
             ];
+          }
+          {
+            digest = "@digest@";
+            diff_ids = "@digest@";
+            size = "@size@";
+            layer-path = base;
+            mediatype = "application/vnd.oci.image.layer.v1.tar";
+            History = { };
           }
         ];
       };

@@ -45,7 +45,7 @@ fn skopeo_pulls_the_digests_that_are_stated_and_a_restart_needs_no_hashing() {
     }
     let config: Value = serde_json::from_slice(&file(&manifest["config"]["digest"])).unwrap();
     assert_eq!(config["rootfs"]["diff_ids"], serde_json::json!(stated(&flake, "diff_ids")));
-    assert_eq!(config["history"], serde_json::json!([{}, { "created_by": "nix2container" }]));
+    assert_eq!(config["history"], serde_json::json!([{ "created_by": "nix2container" }, {}]));
     assert_eq!((&config["config"]["User"], &config["architecture"]), (&"1000".into(), &"amd64".into()));
     assert!(fs::read_dir(registry.state.join("blobs")).unwrap().next().is_none(), "no layer is on the disk");
 
