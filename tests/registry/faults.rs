@@ -83,23 +83,27 @@ fn a_daemon_that_dies_anywhere_in_a_build_is_an_error_and_the_next_request_build
 
 #[test]
 fn an_activity_that_the_protocol_did_not_have_is_an_error_and_no_hang() {
-    let flake = Flake::of_scripts(&[("image", "echo a line >&2; cp $hello $out")]);
+    // The activity `Build`, and the result `BuildLogLine`. One image for each: the daemon may go on with a build whose client
+    // has left, and then there is nothing to say of the next one.
+    let cases = [("activity", 105), ("result", 101)];
+    let flake = Flake::of_scripts(&cases.map(|(name, _)| (name, "echo a line >&2; cp $hello $out")));
     let socket = Socket::of("NIX_DAEMON_SOCKET");
     let registry = registry(&flake, "NIX_DAEMON_SOCKET", &socket, &[]);
-    // The activity `Build`, and the result `BuildLogLine`.
-    for (n, number) in [105, 101].into_iter().enumerate() {
-        socket.proxy(&n.to_string(), move |bytes, _| {
+    for (name, number) in cases {
+        socket.proxy(name, move |bytes, _| {
             replace(bytes, number, 9999);
             true
         });
-        let message = registry.manifest("image", "latest").is_error(503, "UNAVAILABLE");
+        let message = registry.manifest(name, "latest").is_error(503, "UNAVAILABLE");
         let version = testbed("TESTBED_NIX_VERSION");
         for part in ["Type(270f)", &format!("Nix {version}, protocol 1.")] {
             assert!(message.contains(part), "{part:?} is not in: {message}");
         }
     }
     socket.restore();
-    registry.pull("image", "latest");
+    for (name, _) in cases {
+        registry.pull(name, "latest");
+    }
 }
 
 #[test]
