@@ -50,6 +50,11 @@ impl Mapping {
         &self.file
     }
 
+    /// What the file was when it was hashed.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
     /// An error if the file is not what it was when it was hashed.
     pub fn verify(&self) -> io::Result<()> {
         let now = self.file.metadata().map_err(|error| self.name(error))?;

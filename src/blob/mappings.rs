@@ -27,7 +27,6 @@ pub struct Mappings {
 
 #[derive(Debug)]
 struct Entry {
-    fingerprint: Fingerprint,
     mapping: Weak<Mapping>,
     _kept: Option<Arc<Mapping>>,
 }
@@ -43,10 +42,9 @@ impl Mappings {
     pub fn get(&self, path: &Path, fingerprint: Fingerprint) -> Option<Arc<Mapping>> {
         let mapping = {
             let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            let entry = entries.get(path).filter(|entry| entry.fingerprint == fingerprint)?;
-            entry.mapping.upgrade()?
+            entries.get(path)?.mapping.upgrade()?
         };
-        mapping.verify().is_ok().then_some(mapping)
+        (mapping.fingerprint() == fingerprint && mapping.verify().is_ok()).then_some(mapping)
     }
 
     /// The mapping of an open file, made unless there is one.
@@ -62,7 +60,7 @@ impl Mappings {
         }
         let mapping = Arc::new(Mapping::new(file, path.clone(), fingerprint)?);
         let kept = (keep == Keep::Yes).then(|| mapping.clone());
-        let entry = Entry { fingerprint, mapping: Arc::downgrade(&mapping), _kept: kept };
+        let entry = Entry { mapping: Arc::downgrade(&mapping), _kept: kept };
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).put(path, entry);
         Ok(mapping)
     }

@@ -113,7 +113,7 @@ impl TarReader {
 }
 
 /// The folder in which a file was opened last. The next is most often in the same one, and to look up all of a path again
-/// for each takes as long as to open the file itself. Files are what they were by their marks, so nothing depends on what
+/// for each is a third of what opening it takes. Files are what they were by their marks, so nothing depends on what
 /// is at the folder's path meanwhile.
 #[derive(Default)]
 struct Folder {
