@@ -22,7 +22,10 @@ let
     ;
   cfg = config.services.forge-registry;
   evaluates = cfg.evaluator.enable;
-  evaluatorSocket = "/run/forge-registry/evaluator.socket";
+  evaluatorSockets = [
+    "forge-fetcher.socket"
+    "forge-evaluator.socket"
+  ];
 
   known = import ./nix/module/settings.nix lib;
 
@@ -61,7 +64,9 @@ let
       else
         "%d/tls-client-ca";
     TLS_CLIENT_AUTH = if usesTls && tls.clientCa != null then tls.clientAuth else null;
-    EVALUATOR_SOCKET = if evaluates then evaluatorSocket else null;
+    EVALUATOR_SOCKET = if evaluates then "/run/forge-registry/evaluator.socket" else null;
+    FETCHER_SOCKET = if evaluates then "/run/forge-registry/fetcher.socket" else null;
+    REVISIONS = cfg.revisions;
     EVALUATION_TIMEOUT = if evaluates then cfg.evaluator.timeLimit else null;
     ACCEPT_FLAKE_CONFIG = if evaluates && cfg.evaluator.acceptFlakeConfig then 1 else null;
   };
@@ -168,7 +173,10 @@ let
   confined = import ./nix/module/confined.nix;
 in
 {
-  imports = [ ./nix/module/options.nix ];
+  imports = [
+    ./nix/module/options.nix
+    ./nix/module/evaluation.nix
+  ];
 
   config = mkIf cfg.enable {
     assertions = import ./nix/module/assertions.nix {
@@ -198,12 +206,9 @@ in
 
     # Needed where nix.settings.allowed-users is narrowed. `allowed-users` itself would replace its default, everybody.
     nix.settings = {
-      extra-allowed-users = [ "forge-registry" ] ++ optional evaluates "forge-evaluation";
+      extra-allowed-users = [ "forge-registry" ];
       extra-trusted-users = mkIf (evaluates && cfg.evaluator.acceptFlakeConfig) [ "forge-registry" ];
     };
-
-    # Who may ask for evaluations.
-    users.groups.forge-evaluator = mkIf evaluates { };
 
     systemd.sockets.forge-registry = sockets "Sockets of forge-registry" cfg.socketGroup {
       FileDescriptorName = "http";
@@ -236,7 +241,7 @@ in
       ]
       ++ optional usesTls "forge-registry-https.socket"
       ++ optional cfg.metrics.enable "forge-registry-metrics.socket"
-      ++ optional evaluates "forge-evaluator.socket";
+      ++ lib.optionals evaluates evaluatorSockets;
       after = [
         "forge-registry.socket"
         "nix-daemon.socket"
@@ -244,7 +249,7 @@ in
       ++ optional usesTls "forge-registry-https.socket"
       ++ optional cfg.metrics.enable "forge-registry-metrics.socket"
       ++ optional (tls.acmeHost != null) "acme-${tls.acmeHost}.service"
-      ++ optional evaluates "forge-evaluator.socket";
+      ++ lib.optionals evaluates evaluatorSockets;
       # Else a switch to another configuration would stop the socket as well, and clients be refused.
       stopIfChanged = false;
       inherit environment;
@@ -289,7 +294,7 @@ in
           "/nix/store"
           "/nix/var/nix/daemon-socket"
         ]
-        ++ optional evaluates (dirOf evaluatorSocket)
+        ++ optional evaluates "/run/forge-registry"
         ++ lib.unique (map dirOf filesOfHost);
         # What of it would be writable besides the state, and the same tree a second time.
         ReadOnlyPaths = [
@@ -323,63 +328,6 @@ in
 
         # With which it denies itself execve.
         SystemCallFilter = confined.SystemCallFilter ++ [ "seccomp" ];
-      };
-    };
-
-    systemd.sockets.forge-evaluator = mkIf evaluates {
-      description = "Evaluator of forge-registry";
-      wantedBy = [ "sockets.target" ];
-      listenStreams = [ evaluatorSocket ];
-      socketConfig = {
-        Accept = true;
-        # The registry keeps to its limit; this is for checks, and for evaluations that it no longer waits for.
-        MaxConnections = 16 + (if cfg.limits.evaluations == null then 16 else cfg.limits.evaluations);
-        SocketGroup = "forge-evaluator";
-        SocketMode = "0660";
-      };
-    };
-
-    systemd.services."forge-evaluator@" = mkIf evaluates {
-      description = "Evaluation for forge-registry";
-      documentation = [ "https://github.com/forge-registry/forge-registry" ];
-      after = [ "nix-daemon.socket" ];
-      path = [
-        cfg.evaluator.package
-        pkgs.gitMinimal
-      ];
-      environment = {
-        HOME = "/var/cache/forge-evaluator";
-        NIX_REMOTE = "daemon";
-      }
-      // optionalAttrs (cfg.evaluator.accessTokensFile != null) { NIX_USER_CONF_FILES = "%d/access-tokens"; };
-      unitConfig.CollectMode = "inactive-or-failed"; # else every failed evaluation stays in systemd's memory
-      serviceConfig = confined // {
-        ExecStart =
-          "${cfg.evaluator.package}/bin/nix --extra-experimental-features 'nix-command flakes' "
-          + "eval --json --impure --log-format internal-json -f -";
-        StandardInput = "socket";
-        StandardOutput = "socket";
-        StandardError = "inherit";
-        User = "forge-evaluation"; # one for all of them: they share the folder
-        CacheDirectory = "forge-evaluator";
-        CacheDirectoryMode = "0700";
-        LoadCredential = optional (
-          cfg.evaluator.accessTokensFile != null
-        ) "access-tokens:${toString cfg.evaluator.accessTokensFile}";
-        MemoryMax = cfg.evaluator.memoryMax;
-        MemorySwapMax = 0;
-        CPUQuota = cfg.evaluator.cpuQuota;
-        TasksMax = 64;
-        RuntimeMaxSec = cfg.evaluator.timeLimit;
-        # Nix, and git, which it starts for some flakes.
-        NoExecPaths = "/";
-        ExecPaths = [ "/nix/store" ];
-        # To fetch flakes and what they fetch.
-        RestrictAddressFamilies = [
-          "AF_UNIX"
-          "AF_INET"
-          "AF_INET6"
-        ];
       };
     };
   };

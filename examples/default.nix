@@ -1,8 +1,15 @@
 # The example images, as a function: a test's own flake can import this with other parameters.
 #
-#     { outputs = _: { packages.x86_64-linux = (import /path/to/examples { slowSeconds = 3; }).packages; }; }
+#     { outputs = _: { packages.x86_64-linux = (import <examples> { slowSeconds = 3; }).packages; }; }
+#
+# where the evaluator's NIX_PATH has an entry `examples`; or beside a copy of the folder.
 let
-  environment = name: default: if builtins.getEnv name == "" then default else builtins.getEnv name;
+  # Restricted evaluations see no environment, but files that are named in NIX_PATH.
+  file = builtins.tryEval <forge-example-parameters>;
+  parameters = if file.success then builtins.fromJSON (builtins.readFile file.value) else { };
+  environment =
+    name: default:
+    if builtins.getEnv name != "" then builtins.getEnv name else parameters.${name} or default;
 in
 {
   system ? builtins.currentSystem,

@@ -1,6 +1,22 @@
 # What a host without NixOS has elsewhere: the registry in /usr/local, settings in /etc/forge-registry, and Nix where its
 # installer puts it. `dev/units write` makes contrib/systemd of this and module.nix.
 { lib, ... }:
+let
+  ofNix = {
+    BindReadOnlyPaths = [
+      "/nix/var/nix/profiles"
+      "/usr"
+      "/lib"
+      "-/lib64"
+      "-/bin"
+    ];
+    ExecPaths = [
+      "/usr"
+      "/lib"
+      "-/lib64"
+    ];
+  };
+in
 {
   services.forge-registry = {
     enable = true;
@@ -28,17 +44,13 @@
         "-+/lib64"
       ];
     };
-    "forge-evaluator@" = {
+    "forge-fetcher@" = {
       environment.NIX_USER_CONF_FILES = "%d/access-tokens";
-      serviceConfig = {
-        ExecPaths = [
-          "/usr"
-          "/lib"
-          "-/lib64"
-        ];
-        # /etc/credstore/forge-evaluator.access-tokens, should it be there: `access-tokens = github.com=…`
-        LoadCredential = [ "access-tokens:forge-evaluator.access-tokens" ];
+      serviceConfig = ofNix // {
+        # /etc/credstore/forge-fetcher.access-tokens, should it be there: `access-tokens = github.com=…`
+        LoadCredential = [ "access-tokens:forge-fetcher.access-tokens" ];
       };
     };
+    "forge-evaluator@".serviceConfig = ofNix;
   };
 }

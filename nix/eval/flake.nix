@@ -1,9 +1,13 @@
-# What the registry asks of a flake. Compiled into the binary and sent to the evaluator, applied to one attribute set:
+# What the registry asks of a source. Compiled into the binary and sent to the evaluator, applied to one attribute set:
 #
-#   flake    flake reference
+#   source   the source as the fetcher left it in the store: its `path`, `narHash`, `dir`, revision and so on; null for a
+#            package set by the name of an entry of NIX_PATH, which is imported from where it is
+#   inputs   the same of those inputs that have been fetched, by their names in flake.lock
+#   flake    the source's reference, for messages; or the name of an entry of NIX_PATH
 #   set      whether it is a package set, which need not be a flake
+#   local    whether it is a folder of this host
 #   systems  systems to look in, the preferred first
-#   caches   whether to tell the binary caches of the flake's nixConfig, which getFlake leaves out
+#   caches   whether to tell the binary caches of the flake's nixConfig
 #   query    { list = { only; plain; }; }         what can be pulled: of all packages and applications, or only of these
 #                                                 names; `plain`: with packages that are images of no kind
 #            { names = true; }                    the names of all packages and applications; no value is looked at
@@ -14,19 +18,93 @@
 #
 # A package set is a flake, or, as nixpkgs is without flakes, a folder with a default.nix that is a function of the system.
 #
+# The evaluator knows no flakes, so that no code of theirs can have further ones fetched (`getFlake`, and what a flake.nix
+# declares without a lock): what flakes are is said here, as far as Nix's own lock file says it. An evaluation that needs an
+# input that has not been fetched ends with `forge-registry-input:"NAME"`, and is repeated with it.
+#
 # Each path is looked up as `nix build` does: below packages.<system>, legacyPackages.<system>, and as it is. Its
 # elements may contain dots: each is first tried descending at every dot, then with dots as part of a name.
-{ flake, set, systems, caches, query }:
+{ source, inputs, flake, set, local, systems, caches, query }:
 let
-  # A folder with a default.nix is imported from where it is: nixpkgs is too large to be copied for each look.
+  # Found in the store by its hash, which is also what makes it readable for a restricted evaluation. There is no such URL:
+  # should the tree be gone, the error names it, and it is fetched again.
+  open = tree: builtins.removeAttrs tree [ "dir" "path" ] // {
+    outPath = builtins.fetchTarball {
+      name = "source";
+      url = "forge-registry:/gone";
+      sha256 = tree.narHash;
+    };
+  };
+  below = path: dir: if dir == "" then path else "${path}/${dir}";
+
+  tree = open source;
+  root = below tree.outPath source.dir;
+
+  lock =
+    let
+      file = root + "/flake.lock";
+      read = builtins.fromJSON (builtins.readFile file);
+    in
+    if !builtins.pathExists file then { root = "root"; nodes.root = { }; }
+    else if builtins.elem (read.version or null) [ 5 6 7 ] then read
+    else throw "${flake} has a flake.lock of version ${toString (read.version or "?")}, and 5 to 7 are known";
+  # An input is the name of a node, or a path of inputs from the root, which it follows.
+  nodeOf = input: if builtins.isList input then builtins.foldl' step lock.root input else input;
+  step = node: input: nodeOf lock.nodes.${node}.inputs.${input};
+
+  declared = (import (root + "/flake.nix")).inputs or { };
+  arguments = builtins.functionArgs (import (root + "/flake.nix")).outputs;
+  unlocked = builtins.filter (name: name != "self" && !(lock.nodes.${lock.root}.inputs or { } ? ${name})) (
+    builtins.attrNames (declared // builtins.intersectAttrs arguments (builtins.listToAttrs (
+      map (name: { inherit name; value = null; }) (builtins.filter (name: !arguments.${name}) (builtins.attrNames arguments))
+    )))
+  );
+
+  nodes = builtins.mapAttrs (name: node:
+    let
+      isRelative = node.locked.type or null == "path" && builtins.substring 0 1 node.locked.path != "/";
+      parent = nodes.${nodeOf node.parent};
+      sourceInfo =
+        if name == lock.root then tree
+        else if isRelative then parent.sourceInfo
+        else if inputs ? ${name} then open inputs.${name}
+        else abort "forge-registry-input:${builtins.toJSON name}";
+      outPath =
+        if name == lock.root then root
+        else if isRelative then below (below parent.outPath node.locked.path) (node.locked.dir or "")
+        else below sourceInfo.outPath (node.locked.dir or "");
+      outputs = (import (outPath + "/flake.nix")).outputs (
+        builtins.mapAttrs (_: input: nodes.${nodeOf input}.result) (node.inputs or { }) // { self = result; }
+      );
+      result = outputs // sourceInfo // {
+        inherit outPath outputs sourceInfo;
+        inputs = builtins.mapAttrs (_: input: nodes.${nodeOf input}.result) (node.inputs or { });
+        _type = "flake";
+      };
+    in
+    {
+      inherit outPath sourceInfo;
+      result = if node.flake or true then result else sourceInfo // { inherit outPath sourceInfo; };
+    }
+  ) lock.nodes;
+
+  isFolder = set && builtins.pathExists (root + "/default.nix") && (local || !builtins.pathExists (root + "/flake.nix"));
   folder =
-    let path = builtins.match "(path:)?(/[^?]*)(.*)" flake; in
-    if set && path != null && builtins.pathExists (builtins.elemAt path 1 + "/default.nix")
-    then builtins.elemAt path 1
+    if source == null then builtins.findFile builtins.nixPath flake
+    else if isFolder then root
     else null;
   outputs =
-    if folder == null then builtins.getFlake flake
-    else { legacyPackages = builtins.listToAttrs (map (system: { name = system; value = imported system; }) systems); };
+    if folder != null then
+      { legacyPackages = builtins.listToAttrs (map (system: { name = system; value = imported system; }) systems); }
+    else nodes.${lock.root}.result;
+  # Why it cannot be evaluated at all. No part of it is to be tried, then, that may hide this.
+  problem =
+    if folder != null then null
+    else if !builtins.pathExists (root + "/flake.nix") then
+      "there is no flake.nix${if set then " or default.nix" else ""} in ${flake}"
+    else if unlocked != [ ] then
+      "${flake} has the input ${builtins.head unlocked}, which its flake.lock does not pin: run `nix flake lock`, and commit the file"
+    else null;
   imported = system:
     let packages = import folder; in
     if builtins.isFunction packages
@@ -35,7 +113,7 @@ let
 
   nixConfig =
     let
-      config = (import (outputs.outPath + "/flake.nix")).nixConfig or { };
+      config = (import (root + "/flake.nix")).nixConfig or { };
       words = value: if builtins.isList value then value else builtins.filter builtins.isString (builtins.split " +" value);
       both = name: words (config.${name} or [ ]) ++ words (config."extra-${name}" or [ ]);
     in
@@ -226,9 +304,8 @@ let
       ) names;
     };
 in
-{
+if problem != null then throw problem else builtins.seq outputs {
   forgeRegistry = {
-    revision = outputs.rev or outputs.dirtyRev or null;
     caches = if caches then nixConfig else null;
   } // (if query ? list then { listed = { inherit (listed) broken packages applications; }; }
   else if query ? names then { names = listed.every; }

@@ -28,6 +28,7 @@ let
   fixed = filter (name: cfg.settings ? ${name}) [
     "ADMIN_SOCKET"
     "EVALUATOR_SOCKET"
+    "FETCHER_SOCKET"
     "LISTEN"
     "METRICS_LISTEN"
     "NIX_STORE_DIR"

@@ -78,9 +78,10 @@ in
       default = null;
       example = "github:owner/repo";
       description = ''
-        The flake whose images are served, as a reference without an attribute. The evaluator fetches it as a user of its
-        own, which sees no home directory and no file in {file}`/tmp`. Without a flake and a package set,
-        only {option}`services.forge-registry.images` are served, and no evaluator runs.
+        The flake whose images are served, as a reference without an attribute. A service of its own fetches it, which
+        sees nothing of the host but this folder, should it be one. All inputs have to be pinned by its
+        {file}`flake.lock`. Without a flake and a package set, only {option}`services.forge-registry.images` are served,
+        and neither this service nor the evaluator runs.
       '';
     };
 
@@ -91,7 +92,23 @@ in
       description = ''
         A package set, of which names such as `git/htop` or `shell/git` are images: a flake reference, or `path:` and a
         folder with a {file}`default.nix` that is a function of the system. `"''${pkgs.path}"` is this system's nixpkgs.
-        The evaluator reads it as a user of its own.
+        A folder outside of the store is copied into it whenever it is looked at again; for a large one, name it in
+        {option}`services.forge-registry.evaluator.nixPath` and set this to `<name>`.
+      '';
+    };
+
+    revisions = mkOption {
+      type = types.enum [
+        "none"
+        "refs"
+        "commits"
+      ];
+      default = "refs";
+      description = ''
+        Which revisions of the flake and the package set clients may choose by a tag: `none`; `refs`, branches and tags,
+        and commits that this registry has reached by one of them; or `commits`, any commit that the source's server hands
+        out. A forge also hands out those of forks and pull requests, so with `commits` everybody who may have images built
+        can have code of his own evaluated.
       '';
     };
 
@@ -213,6 +230,75 @@ in
         description = "The Nix that evaluates.";
       };
 
+      allowedUris = mkOption {
+        type = types.listOf (types.strMatching "[^ ']+");
+        default = [
+          "github:"
+          "gitlab:"
+          "sourcehut:"
+          "https:"
+          "ssh:"
+          "git+https:"
+          "git+ssh:"
+          "tarball+https:"
+          "file+https:"
+          "hg+https:"
+        ];
+        description = ''
+          Where locked inputs of a flake may come from, and what its code may fetch while it is evaluated: prefixes of
+          URIs, as in `allowed-uris` of {manpage}`nix.conf(5)`. Files of the host are never allowed.
+        '';
+      };
+
+      deniedAddresses = mkOption {
+        type = types.listOf types.str;
+        default = [
+          "link-local"
+          "fd00:ec2::254"
+          "100.100.100.200"
+        ];
+        example = [
+          "link-local"
+          "localhost"
+          "10.0.0.0/8"
+        ];
+        description = ''
+          Addresses and networks that neither sources nor their inputs are fetched from, nor evaluations reach
+          ({manpage}`systemd.resource-control(5)`, `IPAddressDeny=`): by default those at which clouds hand out credentials.
+          Builds are nix-daemon's, and are not subject to it.
+        '';
+      };
+
+      nixPath = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        example = [ "nixpkgs=/etc/nixpkgs" ];
+        description = ''
+          Folders of the host that evaluations may read, as `name=path`; code finds them as `<name>`.
+        '';
+      };
+
+      importFromDerivation = mkOption {
+        type = types.bool;
+        default = true;
+        description = ''
+          Whether an evaluation may have something built to go on with. Such builds take place before the name means
+          anything, so `limits.builds` does not count them; they end with the evaluation, after `timeLimit`.
+        '';
+      };
+
+      experimentalFeatures = mkOption {
+        type = types.listOf (types.strMatching "[a-z-]+");
+        default = [
+          "nix-command"
+          "fetch-tree"
+        ];
+        description = ''
+          Experimental features of Nix that the code of flakes may use. With `flakes` among them, that code could fetch any
+          folder of the host that the evaluator sees.
+        '';
+      };
+
       memoryMax = mkOption {
         type = types.str;
         default = "4G";
@@ -249,8 +335,9 @@ in
         default = null;
         example = "/run/secrets/nix-access-tokens";
         description = ''
-          A file with a line like `access-tokens = github.com=ghp_…` for {file}`nix.conf`, with which private flakes are
-          fetched. It is read by systemd; only the evaluator gets to see it, the registry does not.
+          A file with a line like `access-tokens = github.com=ghp_…` for {file}`nix.conf`, with which private flakes and
+          their locked inputs are fetched. It is read by systemd. Only the fetcher gets to see it; the registry and the
+          evaluator do not.
         '';
       };
     };

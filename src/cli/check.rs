@@ -10,7 +10,7 @@ use forge_registry::{
     config::{Address, Config},
     http::{Tls, tls::TlsFiles},
     registry::state_format,
-    resolve::{Catalog, Listing},
+    resolve::{Catalog, Listing, Ping},
 };
 use std::{
     fs,
@@ -53,27 +53,20 @@ async fn try_check(config: Config) -> io::Result<usize> {
         None => print("  -   FLAKE: not set, so no evaluator is needed"),
         Some(flake) => {
             let reference = flake.shown();
-            let socket = config.evaluator_socket.display();
-            match flake.ping().await {
-                Err(error) => report.bad(
-                    "EVALUATOR_SOCKET",
-                    &error.to_string(),
-                    "start the evaluator (systemctl start forge-evaluator.socket), or point EVALUATOR_SOCKET at it",
-                ),
-                Ok(version) => {
-                    report.good("EVALUATOR_SOCKET", &format!("{socket}: Nix {version}"))?;
-                    match flake.list().await {
-                        Ok(listing) => {
-                            let found = found(&listing, &config.systems.join(", "));
-                            report.good("FLAKE", &format!("{reference}: {found}"))
-                        }
-                        Err(error) => report.bad(
-                            "FLAKE",
-                            &format!("{reference}: {error}"),
-                            "see that `nix flake show` works on it as the evaluator's user",
-                        ),
+            if report.evaluators(&config, flake.ping().await)? {
+                match flake.list().await {
+                    Ok(listing) => {
+                        let found = found(&listing, &config.systems.join(", "));
+                        report.good("FLAKE", &format!("{reference}: {found}"))
                     }
+                    Err(error) => report.bad(
+                        "FLAKE",
+                        &format!("{reference}: {error}"),
+                        "see that the fetcher's user can fetch it, and that `nix flake show` works on it",
+                    ),
                 }
+            } else {
+                Ok(())
             }
         }
     }?;
@@ -87,7 +80,7 @@ async fn try_check(config: Config) -> io::Result<usize> {
                 Err(error) => report.bad(
                     "PACKAGE_SET",
                     &format!("{reference}: {error}"),
-                    "see that the evaluator's user can reach it, and that it is a flake or has a default.nix",
+                    "see that the fetcher's user can fetch it, and that it is a flake or has a default.nix",
                 ),
             }
         }
@@ -180,6 +173,27 @@ impl Report {
             }
             Err(error) => self.bad(name, &format!("{address}: {error}"), advice),
         }
+    }
+
+    /// Whether both sockets of evaluations answer.
+    fn evaluators(&mut self, config: &Config, ping: Ping) -> io::Result<bool> {
+        let before = self.failures;
+        for (name, service, socket, answer) in [
+            ("FETCHER_SOCKET", "fetcher", &config.fetcher_socket, ping.fetcher),
+            ("EVALUATOR_SOCKET", "evaluator", &config.evaluator_socket, ping.evaluator),
+        ] {
+            match answer {
+                Ok(version) => self.good(name, &format!("{}: Nix {version}", socket.display()))?,
+                Err(error) => self.bad(
+                    name,
+                    &error.to_string(),
+                    &format!(
+                        "start the {service} (systemctl start forge-{service}.socket), or point {name} at it"
+                    ),
+                )?,
+            }
+        }
+        Ok(self.failures == before)
     }
 
     fn certificate(&mut self, files: Option<TlsFiles>) -> io::Result<()> {

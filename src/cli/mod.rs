@@ -29,7 +29,7 @@ pub use terminal::Terminal;
 use forge_registry::{
     config::Config,
     nix::{BuildSettings, Caches, Evaluator, NixDaemon, StoreDir},
-    resolve::{Catalog, CatalogError, Flake, PackageSet, Resolver},
+    resolve::{Catalog, CatalogError, Evaluators, Flake, PackageSet, Resolver},
 };
 
 fn store(config: &Config) -> StoreDir {
@@ -43,22 +43,29 @@ fn daemon(config: &Config) -> NixDaemon {
 
 fn flake(config: &Config) -> Option<Flake> {
     let reference = config.flake.clone()?;
-    Some(Flake::new(
+    let flake = Flake::new(
         reference,
+        config.registry.tag_ttl,
         config.systems.clone(),
-        evaluator(config),
+        evaluators(config),
         store(config),
         config.implicit_images,
-    ))
+    );
+    Some(flake.with_revisions(config.revisions))
 }
 
 fn package_set(config: &Config) -> Option<PackageSet> {
     let (reference, system) = (config.package_set.clone()?, config.systems.first()?.clone());
-    Some(PackageSet::new(reference, system, evaluator(config), store(config)))
+    let set = PackageSet::new(reference, config.registry.tag_ttl, system, evaluators(config), store(config));
+    Some(set.with_revisions(config.revisions))
 }
 
-fn evaluator(config: &Config) -> Evaluator {
-    Evaluator::new(&config.evaluator_socket, config.evaluation_timeout)
+fn evaluators(config: &Config) -> Evaluators {
+    let client = |role, socket| Evaluator::new(role, socket, config.evaluation_timeout);
+    Evaluators {
+        fetcher: client("fetcher", &config.fetcher_socket),
+        evaluator: client("evaluator", &config.evaluator_socket),
+    }
 }
 
 /// What the registry stands on: nix-daemon, and what names mean.

@@ -13,6 +13,7 @@ use crate::{
     image,
     nix::hide_secrets,
     registry::{Retention, Settings as RegistrySettings},
+    resolve::Revisions,
 };
 use envconfig::Envconfig as _;
 pub use parse::Address;
@@ -21,8 +22,8 @@ use parse::{
 };
 use std::{borrow::Cow, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 use values::{
-    between, flake_reference, header_bytes, layer_compression, log_format, positive, rate, strategy, switch,
-    systems,
+    between, flake_reference, header_bytes, layer_compression, log_format, package_set, positive, rate,
+    revisions, strategy, switch, systems,
 };
 use variables::Raw;
 pub use variables::{Documented, SETTINGS, env_example, help};
@@ -62,6 +63,10 @@ pub struct Config {
     pub nix_daemon_socket: PathBuf,
     /// `EVALUATOR_SOCKET`
     pub evaluator_socket: PathBuf,
+    /// `FETCHER_SOCKET`
+    pub fetcher_socket: PathBuf,
+    /// `REVISIONS`
+    pub revisions: Revisions,
     /// `ACCEPT_FLAKE_CONFIG`
     pub accept_flake_config: bool,
     /// `NIX_STORE_DIR`
@@ -203,7 +208,7 @@ impl Config {
         let flake = raw.flake.map(|flake| parse("FLAKE", Some(flake), flake_reference)).transpose()?;
         let catalog = raw.catalog.map(|file| parse("CATALOG", Some(file), absolute)).transpose()?;
         let package_set =
-            raw.package_set.map(|set| parse("PACKAGE_SET", Some(set), flake_reference)).transpose()?;
+            raw.package_set.map(|set| parse("PACKAGE_SET", Some(set), package_set)).transpose()?;
         let nix_max_jobs = match parse("NIX_MAX_JOBS", raw.nix_max_jobs, integer)? {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
             jobs => jobs,
@@ -293,6 +298,8 @@ impl Config {
             state_dir,
             nix_daemon_socket: parse("NIX_DAEMON_SOCKET", raw.nix_daemon_socket, path)?,
             evaluator_socket: parse("EVALUATOR_SOCKET", raw.evaluator_socket, path)?,
+            fetcher_socket: parse("FETCHER_SOCKET", raw.fetcher_socket, path)?,
+            revisions: parse("REVISIONS", raw.revisions, revisions)?,
             accept_flake_config: parse("ACCEPT_FLAKE_CONFIG", raw.accept_flake_config, switch)?,
             nix_store_dir: parse("NIX_STORE_DIR", raw.nix_store_dir, path)?,
             nix_build_timeout: parse("NIX_BUILD_TIMEOUT", raw.nix_build_timeout, positive)?,

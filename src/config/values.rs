@@ -4,13 +4,13 @@ use super::{
     LogFormat,
     parse::{Bad, bytes, count, duration},
 };
-use crate::{closure::Strategy, image};
+use crate::{closure::Strategy, image, resolve::Revisions};
 use std::time::Duration;
 
 pub(super) fn flake_reference(text: &str) -> Result<String, Bad> {
     const ALLOWED: Bad =
         Bad::new("a flake reference without an attribute, such as github:owner/repo or path:/etc/images");
-    if text.contains(['#', ' ', '\n']) {
+    if text.contains(['#', ' ', '\n', '<', '>']) {
         return Err(ALLOWED);
     }
     // Relative to what the evaluator's folder is would be a surprise.
@@ -19,6 +19,29 @@ pub(super) fn flake_reference(text: &str) -> Result<String, Bad> {
         return Ok(format!("path:{}", path.display()));
     }
     Ok(text.to_owned())
+}
+
+/// A flake reference, or the name of an entry of NIX_PATH in angle brackets.
+pub(super) fn package_set(text: &str) -> Result<String, Bad> {
+    match text.strip_prefix('<').and_then(|text| text.strip_suffix('>')) {
+        Some(name)
+            if !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+/-".contains(&b)) =>
+        {
+            Ok(text.to_owned())
+        }
+        Some(_) => Err(Bad::new("the name of an entry of NIX_PATH, such as <nixpkgs>")),
+        None => flake_reference(text),
+    }
+}
+
+pub(super) fn revisions(text: &str) -> Result<Revisions, Bad> {
+    match text {
+        "none" => Ok(Revisions::None),
+        "refs" => Ok(Revisions::Refs),
+        "commits" => Ok(Revisions::Commits),
+        _ => Err(Bad::new("none, refs or commits")),
+    }
 }
 
 pub(super) fn systems(text: &str) -> Result<Vec<String>, Bad> {

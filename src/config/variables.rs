@@ -47,7 +47,7 @@ settings! {
         "The flake whose attributes are served: github:owner/repo, git+https://…, path:/…, or an absolute path.",
         aliases "GITHUB_REPO";
     package_set "PACKAGE_SET" = "",
-        "A package set such as nixpkgs, of which names like git/htop are images: a flake, or a folder with a default.nix.",
+        "A package set such as nixpkgs, of which names like git/htop are images: a flake, a folder with a default.nix, or <name> of an entry of the evaluator's NIX_PATH, which is used in place instead of being copied to the store.",
         aliases "NIXERY_CHANNEL, NIXERY_PKGS_REPO and NIXERY_PKGS_PATH";
     catalog "CATALOG" = "",
         "A JSON file of names and derivations that are served without evaluating anything; read again when it changes.";
@@ -79,7 +79,11 @@ settings! {
         "nix-daemon's socket.",
         aliases "NIX_DAEMON_SOCKET_PATH";
     evaluator_socket "EVALUATOR_SOCKET" = "/run/forge-registry/evaluator.socket",
-        "The evaluator's socket; used only with FLAKE and PACKAGE_SET.";
+        "The socket of the evaluator, which runs the code of FLAKE and PACKAGE_SET; used only with these.";
+    fetcher_socket "FETCHER_SOCKET" = "/run/forge-registry/fetcher.socket",
+        "The socket of the fetcher, which fetches FLAKE and PACKAGE_SET and their locked inputs, and runs no code of theirs.";
+    revisions "REVISIONS" = "refs",
+        "Which revisions of FLAKE and PACKAGE_SET a tag may choose: none; refs, branches and tags, and commits that were reached by one of them; or commits, any commit that the source's server hands out, which at a forge includes those of anybody's fork or pull request.";
     accept_flake_config "ACCEPT_FLAKE_CONFIG" = "0",
         "Whether builds use the binary caches that the flake's nixConfig names (1); nix-daemon must trust the registry's user.";
     nix_store_dir "NIX_STORE_DIR" = "/nix/store",

@@ -1,8 +1,8 @@
 //! What is written to the index: each method is one transaction.
 
 use super::{
-    CONTENTS, IMAGES, ImageId, ImageRow, Index, LAYERINGS, Location, MEMBERS, NAMES, Result, TAGS, TagRow,
-    USED, rows,
+    COMMITS, CONTENTS, IMAGES, ImageId, ImageRow, Index, LAYERINGS, Location, MEMBERS, NAMES, Result, TAGS,
+    TagRow, USED, rows,
 };
 use crate::{
     nix::StorePath,
@@ -10,6 +10,9 @@ use crate::{
 };
 use redb::{ReadableTable, WriteTransaction};
 use std::collections::{HashMap, HashSet};
+
+/// Seconds for which it is not written again that a commit was seen.
+const COMMIT_NOTED: u64 = 24 * 3600;
 
 impl Index {
     /// Writes an image and all its contents, in place of what was known of it.
@@ -55,6 +58,23 @@ impl Index {
                 members.insert(&*rows::member_key(repository, &row.image), ())?;
                 names.insert(&*rows::name_key(&row.image, repository), ())?;
             }
+            Ok(())
+        })
+    }
+
+    /// Remembers that a branch or tag of a source is at a commit, and forgets those that were last seen before
+    /// `since`. Both are seconds since 1970.
+    pub fn put_commit(&self, commit: &str, now: u64, since: u64) -> Result<()> {
+        let seen = self
+            .read(|transaction| Ok(transaction.open_table(COMMITS)?.get(commit)?.map(|when| when.value())))?;
+        // A branch that rests is looked at every minute.
+        if seen.is_some_and(|seen| now.abs_diff(seen) < COMMIT_NOTED) {
+            return Ok(());
+        }
+        self.write(|transaction| {
+            let mut table = transaction.open_table(COMMITS)?;
+            table.insert(commit, now)?;
+            table.retain(|_, seen| seen >= since)?;
             Ok(())
         })
     }

@@ -10,6 +10,7 @@
 //! | `members` | repository, NUL, [`ImageId`] | none: the image has been served under that name |
 //! | `names` | [`ImageId`], repository | none: the same the other way round |
 //! | `used` | [`ImageId`] | when it was last asked for, in microseconds since 1970 |
+//! | `commits` | the hash of a commit that a branch or tag of a source was at | when that was last seen, in seconds since 1970 |
 //!
 //! A digest can have several locations, one an image: when one image is dropped, the other still has the bytes.
 
@@ -45,6 +46,7 @@ const LAYERINGS: Rows = Rows::new("layerings");
 const MEMBERS: TableDefinition<'static, &[u8], ()> = TableDefinition::new("members");
 const NAMES: TableDefinition<'static, &[u8], ()> = TableDefinition::new("names");
 const USED: TableDefinition<'static, &[u8], u64> = TableDefinition::new("used");
+const COMMITS: TableDefinition<'static, &str, u64> = TableDefinition::new("commits");
 
 /// The index. All calls block, readers for microseconds, writers for a flush to the disk.
 #[derive(Debug)]
@@ -258,6 +260,22 @@ impl Index {
     /// All names under which an image has been served, sorted.
     pub fn names(&self, image: &ImageId) -> Result<Vec<RepositoryName>> {
         self.read(|transaction| rows::names(&transaction.open_table(NAMES)?, image))
+    }
+
+    /// The commit with this hash, or the only one whose hash begins like this, if it is known.
+    pub fn commit(&self, hash: &str) -> Result<Option<String>> {
+        let hash = hash.to_ascii_lowercase();
+        self.read(|transaction| {
+            let table = transaction.open_table(COMMITS)?;
+            let mut found = Vec::new();
+            for entry in table.range(hash.as_str()..)?.take(2) {
+                let (commit, _) = entry?;
+                if commit.value().starts_with(&*hash) {
+                    found.push(commit.value().to_owned());
+                }
+            }
+            Ok(if found.len() == 1 { found.pop() } else { None })
+        })
     }
 
     /// When an image was last asked for, in microseconds since 1970.

@@ -2,7 +2,8 @@
 //! again from the Nix store, so it is never a reason not to start. Only a newer one is: it stays as it is.
 
 use super::{
-    CONTENTS, FORMAT, Handle, IMAGES, Index, IndexError, LAYERINGS, MEMBERS, META, NAMES, Result, TAGS, USED,
+    COMMITS, CONTENTS, FORMAT, Handle, IMAGES, Index, IndexError, LAYERINGS, MEMBERS, META, NAMES, Result,
+    TAGS, USED,
 };
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
 use std::{
@@ -110,6 +111,18 @@ fn check_tables(db: &Database) -> Result<()> {
     Ok(())
 }
 
+/// Makes the table of commits, where there is none.
+fn commits(db: &Database) -> Result<()> {
+    match db.begin_read()?.open_table(COMMITS) {
+        Err(redb::TableError::TableDoesNotExist(_)) => {
+            let transaction = db.begin_write()?;
+            transaction.open_table(COMMITS)?;
+            Ok(transaction.commit()?)
+        }
+        other => Ok(other.map(drop)?),
+    }
+}
+
 /// The format that a database says it has; nothing if it is new.
 pub(super) fn stated_format(db: &Database) -> std::result::Result<Option<u64>, redb::Error> {
     let transaction = db.begin_read()?;
@@ -124,7 +137,11 @@ pub(super) fn stated_format(db: &Database) -> std::result::Result<Option<u64>, r
 fn check_format(db: &Database, path: &Path) -> std::result::Result<(), Refusal> {
     let unusable = |error: redb::Error| Refusal::Unusable(error.to_string());
     match stated_format(db).map_err(unusable)? {
-        Some(FORMAT) => return check_tables(db).map_err(|error| Refusal::Unusable(error.to_string())),
+        Some(FORMAT) => {
+            // Came without a format of its own: older releases pass over it.
+            commits(db).map_err(Refusal::of)?;
+            return check_tables(db).map_err(|error| Refusal::Unusable(error.to_string()));
+        }
         Some(found) if found > FORMAT => {
             return Err(Refusal::Fatal(IndexError::Newer { path: path.into(), found }));
         }
@@ -143,6 +160,7 @@ fn check_format(db: &Database, path: &Path) -> std::result::Result<(), Refusal> 
         transaction.open_table(MEMBERS)?;
         transaction.open_table(NAMES)?;
         transaction.open_table(USED)?;
+        transaction.open_table(COMMITS)?;
         transaction.open_table(META)?.insert("format", FORMAT)?;
         transaction.commit()?;
         Ok(())

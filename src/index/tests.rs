@@ -284,6 +284,25 @@ fn an_index_that_could_not_be_read_is_opened_again() {
 }
 
 #[test]
+fn commits_are_found_by_what_abbreviates_only_one_and_forgotten_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(&dir.path().join("index.redb")).unwrap().index;
+    let [a, b] = ["0123456789", "01234567ab"].map(|end| format!("{end}{}", "c".repeat(30)));
+    let day = 24 * 3600;
+    index.put_commit(&a, 100 * day, 0).unwrap();
+    index.put_commit(&b, 101 * day, 0).unwrap();
+    assert_eq!(index.commit(&a.to_uppercase()).unwrap().as_ref(), Some(&a));
+    assert_eq!(index.commit("012345678").unwrap().as_ref(), Some(&a));
+    assert_eq!(index.commit("01234567").unwrap(), None, "which one?");
+    assert_eq!(index.commit("0123457").unwrap(), None);
+    let generation = index.generation();
+    index.put_commit(&b, 101 * day + 60, 0).unwrap();
+    assert_eq!(index.generation(), generation, "nothing new was written");
+    index.put_commit(&b, 110 * day, 105 * day).unwrap();
+    assert_eq!(index.commit("01234567").unwrap().as_ref(), Some(&b), "the other one was too old");
+}
+
+#[test]
 fn every_write_makes_another_generation_and_no_read_does() {
     let dir = tempfile::tempdir().unwrap();
     let index = open(&dir.path().join("index.redb")).unwrap().index;

@@ -30,9 +30,10 @@ use tokio::{
 /// Bytes of an answer; a flake with 100 000 names fits.
 const MAX_ANSWER: u64 = 32 << 20;
 
-/// A client of the evaluator socket.
-#[derive(Debug)]
+/// A client of an evaluator socket: the evaluator's, or the fetcher's.
+#[derive(Debug, Clone)]
 pub struct Evaluator {
+    role: &'static str,
     socket: PathBuf,
     timeout: Duration,
 }
@@ -41,8 +42,10 @@ pub struct Evaluator {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EvaluatorError {
     /// The socket cannot be reached, or the connection broke.
-    #[error("evaluator at {socket:?}: {reason}")]
+    #[error("{role} at {socket:?}: {reason}")]
     Unavailable {
+        /// Whose socket it is.
+        role: &'static str,
         /// The socket.
         socket: PathBuf,
         /// What the operating system says.
@@ -55,8 +58,10 @@ pub enum EvaluatorError {
     #[error("the evaluation exceeded the time limit of {} s (EVALUATION_TIMEOUT)", .0.as_secs())]
     TimedOut(Duration),
     /// There was an answer, but no value of ours in it.
-    #[error("evaluator at {socket:?}: {reason}")]
+    #[error("{role} at {socket:?}: {reason}")]
     Answer {
+        /// Whose socket it is.
+        role: &'static str,
         /// The socket.
         socket: PathBuf,
         /// What is wrong with it, and its last words.
@@ -82,9 +87,14 @@ struct LogMessage {
 }
 
 impl Evaluator {
-    /// A client of the evaluator at `socket`; each evaluation may take `timeout`.
-    pub fn new(socket: &Path, timeout: Duration) -> Self {
-        Self { socket: socket.into(), timeout }
+    /// A client of the socket at `socket`, called `role` in errors; each evaluation may take `timeout`.
+    pub fn new(role: &'static str, socket: &Path, timeout: Duration) -> Self {
+        Self { role, socket: socket.into(), timeout }
+    }
+
+    /// How long an evaluation may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Applies `function`, the text of a Nix function, to `argument`.
@@ -171,11 +181,15 @@ impl Evaluator {
     }
 
     fn unavailable(&self, error: &io::Error) -> EvaluatorError {
-        EvaluatorError::Unavailable { socket: self.socket.clone(), reason: error.to_string() }
+        EvaluatorError::Unavailable {
+            role: self.role,
+            socket: self.socket.clone(),
+            reason: error.to_string(),
+        }
     }
 
     fn answer(&self, reason: String) -> EvaluatorError {
-        EvaluatorError::Answer { socket: self.socket.clone(), reason }
+        EvaluatorError::Answer { role: self.role, socket: self.socket.clone(), reason }
     }
 }
 
@@ -204,7 +218,7 @@ mod tests {
     use super::*;
 
     fn parse(answer: &str) -> Result<u32, EvaluatorError> {
-        Evaluator::new(Path::new("/e"), Duration::from_secs(1)).parse(answer)
+        Evaluator::new("evaluator", Path::new("/e"), Duration::from_secs(1)).parse(answer)
     }
 
     #[test]

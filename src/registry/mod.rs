@@ -306,6 +306,7 @@ impl Registry {
     pub async fn reload_catalog(&self) -> Result<Option<usize>, CatalogError> {
         let entries = self.resolver.reload_catalog().await?;
         self.reloaded.store(now(), Ordering::Relaxed);
+        self.resolver.forget_sources().await;
         self.failures.clear();
         self.unresolved.clear();
         self.listed.clear();

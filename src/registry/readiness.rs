@@ -1,7 +1,8 @@
 //! Whether the parts that the registry depends on answer.
 
 use super::Registry;
-use std::{fmt::Display, future::Future, sync::Arc, time::Duration};
+use crate::resolve::Ping;
+use std::{convert::Infallible, fmt::Display, future::Future, sync::Arc, time::Duration};
 
 /// How long an answer is given again without asking: probes may come from many places at once.
 const REMEMBERED: Duration = Duration::from_secs(1);
@@ -32,13 +33,18 @@ impl Registry {
     }
 
     async fn look(&self) -> Readiness {
-        let evaluator = async { self.resolver.ping().await.transpose() };
-        let (daemon, evaluator) = tokio::join!(self.in_time(self.daemon.ping()), self.in_time(evaluator));
+        let evaluators = async { Ok::<_, Infallible>(self.resolver.ping().await) };
+        let (daemon, evaluators) = tokio::join!(self.in_time(self.daemon.ping()), self.in_time(evaluators));
         let mut parts = vec![("nix-daemon", daemon.map(drop))];
-        match evaluator {
-            // Nothing needs one.
+        match evaluators {
+            // Nothing needs them.
             Ok(None) => {}
-            answer => parts.push(("evaluator", answer.map(drop))),
+            Ok(Some(Ping { fetcher, evaluator })) => {
+                for (part, answer) in [("fetcher", fetcher), ("evaluator", evaluator)] {
+                    parts.push((part, answer.map(drop).map_err(|error| error.to_string())));
+                }
+            }
+            Err(reason) => parts.push(("fetcher or evaluator", Err(reason))),
         }
         Readiness { parts }
     }

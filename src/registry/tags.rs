@@ -9,7 +9,7 @@ use crate::{
     index::TagRow,
     metrics::Job,
     oci::{RepositoryName, Tag},
-    resolve::{LATEST, Resolution},
+    resolve::{LATEST, Resolution, Revision, is_commit, may_be_commit},
 };
 use std::{
     collections::BTreeSet,
@@ -305,7 +305,11 @@ impl Registry {
         })
     }
 
-    async fn find_out(&self, key: (RepositoryName, Option<Tag>), job: &Job) -> Result<Arc<Evaluated>> {
+    async fn find_out(
+        self: &Arc<Self>,
+        key: (RepositoryName, Option<Tag>),
+        job: &Job,
+    ) -> Result<Arc<Evaluated>> {
         let step = Step::queue(Task::Evaluating);
         let _place = self.evaluations.enter().await.map_err(|_full| self.overloaded_evaluations())?;
         step.begin();
@@ -320,8 +324,13 @@ impl Registry {
                 }
                 error
             })?,
-            Some(tag) => self.resolver.resolve_revision(name, tag).await?,
+            Some(tag) => {
+                let known = self.known_commit(tag)?;
+                self.resolver.resolve_revision(name, &Revision { tag, known: known.as_deref() }).await?
+            }
         };
+        let at = at.saturating_sub(resolution.age.as_secs());
+        self.note_commit(&resolution, revision.as_ref()).await;
         self.find_outputs(&mut resolution).await?;
         let derivation = resolution.wanted.first().map(|wanted| wanted.buildable.name());
         tracing::info!(
@@ -331,6 +340,28 @@ impl Registry {
         let evaluated = Arc::new(Evaluated { resolution, at });
         self.evaluated.put(key, evaluated.clone(), self.settings.tag_ttl);
         Ok(evaluated)
+    }
+
+    /// The commit that a tag is, or abbreviates, if this registry came to it by a branch or tag.
+    fn known_commit(&self, tag: &Tag) -> Result<Option<String>> {
+        if may_be_commit(tag) { Ok(self.index.commit(tag.as_str())?) } else { Ok(None) }
+    }
+
+    /// Remembers which commit the source, or a branch or tag of it, was at: that one can be asked for from then on.
+    async fn note_commit(self: &Arc<Self>, resolution: &Resolution, tag: Option<&Tag>) {
+        let Some(commit) = resolution.revision.clone().filter(|commit| is_commit(commit)) else { return };
+        if tag.is_some_and(may_be_commit) {
+            return;
+        }
+        let this = self.clone();
+        if let Err(error) = blocking(move || {
+            let since = now().saturating_sub(this.settings.retention.max_age.as_secs());
+            Ok(this.index.put_commit(&commit, now(), since)?)
+        })
+        .await
+        {
+            tracing::warn!("a commit will not be known again: {error}");
+        }
     }
 
     /// The tags that the image of `latest` states itself; known once it has been read.

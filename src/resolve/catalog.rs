@@ -220,6 +220,7 @@ fn read(path: &Path, store: &StoreDir) -> Result<Entries, CatalogError> {
             tags: Vec::new(),
             origin: path.display().to_string(),
             revision: None,
+            age: std::time::Duration::ZERO,
         };
         entries.insert(name, resolution);
     }

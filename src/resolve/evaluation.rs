@@ -1,8 +1,8 @@
 //! What the evaluator is asked, and what it answers: `nix/eval/flake.nix` from this side.
 
-use super::{ResolveError, package::Packaged};
+use super::{ResolveError, package::Packaged, source::Subject};
 use crate::{
-    nix::{Buildable, Evaluator, EvaluatorError, FlakeCaches, StoreDir, Wanted, hide_secrets},
+    nix::{Buildable, Evaluator, EvaluatorError, FlakeCaches, StoreDir, Wanted},
     oci::Tag,
 };
 use serde::{Deserialize, Serialize};
@@ -10,23 +10,11 @@ use serde::{Deserialize, Serialize};
 /// The function that the evaluator applies.
 const FUNCTION: &str = include_str!("../../nix/eval/flake.nix");
 
-/// What is asked about.
-#[derive(Serialize)]
-pub(super) struct Subject<'a> {
-    /// Its reference.
-    pub(super) flake: &'a str,
-    /// Whether it is a package set, which need not be a flake.
-    pub(super) set: bool,
-    pub(super) systems: &'a [String],
-    /// Whether its binary caches are asked for.
-    pub(super) caches: bool,
-}
-
 #[derive(Serialize)]
 struct Argument<'a> {
     #[serde(flatten)]
     subject: Subject<'a>,
-    query: Query<'a>,
+    query: &'a Query<'a>,
 }
 
 #[derive(Serialize)]
@@ -57,7 +45,6 @@ pub(super) enum Query<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Answer {
-    pub(super) revision: Option<String>,
     pub(super) caches: Option<FlakeCaches>,
     #[serde(flatten)]
     pub(super) outcome: Outcome,
@@ -135,19 +122,18 @@ impl Found {
 pub(super) async fn ask(
     evaluator: &Evaluator,
     subject: Subject<'_>,
-    query: Query<'_>,
-) -> Result<Answer, ResolveError> {
-    Ok(evaluator.call(FUNCTION, &Argument { subject, query }).await?)
+    query: &Query<'_>,
+) -> Result<Answer, EvaluatorError> {
+    evaluator.call(FUNCTION, &Argument { subject, query }).await
 }
 
-/// Whether the evaluator answers: it is asked for a constant. Gives its version of Nix.
+/// Whether an evaluator answers: it is asked for a constant. Gives its version of Nix.
 pub(super) async fn ping(evaluator: &Evaluator) -> Result<String, EvaluatorError> {
     evaluator.call("_: { forgeRegistry = builtins.nixVersion; }", &()).await
 }
 
 /// The error of an attribute that is there, and nothing that could be built.
 pub(super) fn not_a_derivation(flake: &str, attr: &str, kind: &str) -> ResolveError {
-    let flake = hide_secrets(flake);
     ResolveError::NotADerivation(format!("{flake}#{attr} is not a derivation but of type {kind}"))
 }
 

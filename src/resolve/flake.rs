@@ -2,14 +2,17 @@
 
 use super::{
     ImageName, Resolution, ResolveError,
-    evaluation::{self, Answer, Application, Found, Outcome, Query, Subject},
-    flake_ref, near,
+    evaluation::{self, Answer, Application, Found, Outcome, Query},
+    near,
+    revision::{Revision, Revisions},
+    source::{Evaluators, Fetched, Ping, Source},
 };
 use crate::{
     image::Selection,
-    nix::{Caches, Evaluator, EvaluatorError, StoreDir, hide_secrets},
-    oci::{RepositoryName, Tag},
+    nix::{Caches, EvaluatorError, StoreDir, hide_secrets},
+    oci::RepositoryName,
 };
+use std::time::Duration;
 
 /// Evaluations that may be spent on finding what cannot be evaluated.
 const MAX_SEARCH: usize = 48;
@@ -17,11 +20,11 @@ const MAX_SEARCH: usize = 48;
 /// The configured flake.
 #[derive(Debug)]
 pub struct Flake {
-    reference: String,
-    /// The same for messages and logs.
+    source: Source,
+    /// Its reference for messages and logs.
     shown: String,
+    revisions: Revisions,
     systems: Vec<String>,
-    evaluator: Evaluator,
     store: StoreDir,
     /// Whether packages are made into images.
     implicit: bool,
@@ -39,16 +42,24 @@ pub struct Listing {
 }
 
 impl Flake {
-    /// The flake at `reference`; attributes are looked up for each of `systems`, the preferred first. Of packages without
-    /// an image one is made if `implicit`.
+    /// The flake at `reference`, which is looked up again after `max_age`; attributes are looked up for each of `systems`,
+    /// the preferred first. Packages without an image become images if `implicit`.
     pub fn new(
         reference: String,
+        max_age: Duration,
         systems: Vec<String>,
-        evaluator: Evaluator,
+        nix: Evaluators,
         store: StoreDir,
         implicit: bool,
     ) -> Self {
-        Self { shown: hide_secrets(&reference), reference, systems, evaluator, store, implicit, caches: None }
+        let shown = hide_secrets(&reference);
+        let source = Source::new(reference, false, nix, max_age);
+        Self { source, shown, revisions: Revisions::default(), systems, store, implicit, caches: None }
+    }
+
+    /// Which revisions tags may choose.
+    pub fn with_revisions(self, revisions: Revisions) -> Self {
+        Self { revisions, ..self }
     }
 
     /// Has the binary caches that the flake names put into `caches`, whenever it is evaluated.
@@ -63,31 +74,40 @@ impl Flake {
 
     /// What the name means in the flake as it is.
     pub async fn resolve(&self, name: &ImageName) -> Result<Resolution, ResolveError> {
-        self.resolve_in(&self.reference, name).await
+        self.resolve_in(&*self.source.current().await?, name).await
     }
 
     /// What the name means at a branch, tag or commit.
-    pub async fn resolve_revision(&self, name: &ImageName, tag: &Tag) -> Result<Resolution, ResolveError> {
+    pub async fn resolve_revision(
+        &self,
+        name: &ImageName,
+        revision: &Revision<'_>,
+    ) -> Result<Resolution, ResolveError> {
         let shown = name.with_attr(name.attr());
-        let resolve = |at: String| async move { self.resolve_in(&at, name).await };
-        flake_ref::resolve_at(&self.reference, tag, &shown, resolve).await
+        let fetched = revision.fetch(&self.source, self.revisions, &shown).await?;
+        self.resolve_in(&fetched, name).await.map_err(ResolveError::at_revision)
     }
 
-    async fn resolve_in(&self, reference: &str, name: &ImageName) -> Result<Resolution, ResolveError> {
+    /// Takes nothing for current any more.
+    pub(super) async fn forget(&self) {
+        self.source.forget().await;
+    }
+
+    async fn resolve_in(&self, source: &Fetched, name: &ImageName) -> Result<Resolution, ResolveError> {
         let package = name.package().filter(|_| self.implicit);
-        let answer = self.ask(reference, Query::Find { attrs: name.candidates(), package }).await?;
+        let answer = self.ask(source, Query::Find { attrs: name.candidates(), package }).await?;
         match answer.outcome {
-            Outcome::Found(found) => self.resolution(reference, name, found, answer.revision),
+            Outcome::Found(found) => self.resolution(source, name, found),
             Outcome::Missing { names, package_exists, broken } => {
-                let unknown = self.unknown(reference, name, names, package_exists).await;
+                let unknown = self.unknown(source, name, names, package_exists).await;
                 match broken.first() {
                     // It may be in there.
-                    Some(path) if !package_exists => Err(self.hidden(reference, path, unknown).await),
+                    Some(path) if !package_exists => Err(self.hidden(source, path, unknown).await),
                     _ => Err(unknown),
                 }
             }
             Outcome::NotADerivation { attr, kind } => {
-                Err(evaluation::not_a_derivation(reference, &attr, &kind))
+                Err(evaluation::not_a_derivation(&source.shown(), &attr, &kind))
             }
             Outcome::Listed { .. } | Outcome::Names(_) | Outcome::Gathered { .. } => {
                 Err(evaluation::unexpected())
@@ -97,13 +117,12 @@ impl Flake {
 
     fn resolution(
         &self,
-        reference: &str,
+        source: &Fetched,
         name: &ImageName,
         found: Found,
-        revision: Option<String>,
     ) -> Result<Resolution, ResolveError> {
         let mut wanted = vec![found.wanted(&self.store)?];
-        let origin = format!("{}#{}", hide_secrets(reference), found.attr);
+        let origin = format!("{}#{}", source.shown(), found.attr);
         let (mut hint, tags) = (None, found.tags());
         let selection = match (name, found.package) {
             (_, Some(packaged)) => {
@@ -120,12 +139,13 @@ impl Flake {
                 Selection::Only
             }
         };
-        Ok(Resolution { wanted, selection, hint, tags, origin, revision })
+        let (revision, age) = (source.revision(), source.age());
+        Ok(Resolution { wanted, selection, hint, tags, origin, revision, age })
     }
 
     /// The error of a name that is nowhere but perhaps below `path`, which throws.
-    async fn hidden(&self, reference: &str, path: &[String], unknown: ResolveError) -> ResolveError {
-        match self.ask(reference, Query::Look(path)).await {
+    async fn hidden(&self, source: &Fetched, path: &[String], unknown: ResolveError) -> ResolveError {
+        match self.ask(source, Query::Look(path)).await {
             Err(ResolveError::Evaluator(EvaluatorError::Failed(reason))) => {
                 let path = path.join(".");
                 ResolveError::Hidden(format!("{path} cannot be evaluated: {reason}\nelsewhere, {unknown}"))
@@ -137,12 +157,12 @@ impl Flake {
 
     async fn unknown(
         &self,
-        reference: &str,
+        source: &Fetched,
         name: &ImageName,
         names: Vec<String>,
         package_exists: bool,
     ) -> ResolveError {
-        let (attr, flake) = (name.attr(), hide_secrets(reference));
+        let (attr, flake) = (name.attr(), source.shown());
         if package_exists {
             let wanted = if matches!(name, ImageName::Application { .. }) { "containers" } else { "image" };
             let is_no_package = self.implicit && name.package().is_some();
@@ -160,8 +180,9 @@ impl Flake {
     /// Nix can catch what `throw` throws, and no other error: a package that recurses for ever or misspells an
     /// attribute would take the whole list with it. So the list is made again around those.
     pub async fn list(&self) -> Result<Listing, ResolveError> {
+        let source = self.source.current().await?;
         let mut listing = Listing { names: Vec::new(), broken: Vec::new() };
-        let reason = match self.list_into(&mut listing, None).await {
+        let reason = match self.list_into(&source, &mut listing, None).await {
             Err(ResolveError::Evaluator(EvaluatorError::Failed(reason))) => reason,
             result => {
                 if !listing.broken.is_empty() {
@@ -173,7 +194,7 @@ impl Flake {
                 return result.map(|()| listing);
             }
         };
-        let Outcome::Names(all) = self.ask(&self.reference, Query::Names(true)).await?.outcome else {
+        let Outcome::Names(all) = self.ask(&source, Query::Names(true)).await?.outcome else {
             return Err(evaluation::unexpected());
         };
         let mut parts = vec![all.as_slice()];
@@ -183,7 +204,7 @@ impl Flake {
             if part.len() > 1 && evaluations < MAX_SEARCH {
                 for part in [half, other] {
                     evaluations += 1;
-                    match self.list_into(&mut listing, Some(part)).await {
+                    match self.list_into(&source, &mut listing, Some(part)).await {
                         Err(ResolveError::Evaluator(EvaluatorError::Failed(_))) => parts.push(part),
                         result => result?,
                     }
@@ -199,8 +220,13 @@ impl Flake {
         Ok(listing)
     }
 
-    async fn list_into(&self, listing: &mut Listing, only: Option<&[String]>) -> Result<(), ResolveError> {
-        let answer = self.ask(&self.reference, Query::List { only, plain: self.implicit }).await?;
+    async fn list_into(
+        &self,
+        source: &Fetched,
+        listing: &mut Listing,
+        only: Option<&[String]>,
+    ) -> Result<(), ResolveError> {
+        let answer = self.ask(source, Query::List { only, plain: self.implicit }).await?;
         let Outcome::Listed { broken, packages, applications } = answer.outcome else {
             return Err(evaluation::unexpected());
         };
@@ -222,16 +248,15 @@ impl Flake {
         Ok(())
     }
 
-    /// Whether the evaluator answers: it is asked for a constant. Gives its version of Nix.
-    pub async fn ping(&self) -> Result<String, EvaluatorError> {
-        evaluation::ping(&self.evaluator).await
+    /// Whether the fetcher and the evaluator answer.
+    pub async fn ping(&self) -> Ping {
+        self.source.ping().await
     }
 
-    async fn ask(&self, flake: &str, query: Query<'_>) -> Result<Answer, ResolveError> {
+    async fn ask(&self, source: &Fetched, query: Query<'_>) -> Result<Answer, ResolveError> {
         // A revision that a client chose has no say in whom this host trusts.
-        let caches = self.caches.as_ref().filter(|_| flake == self.reference);
-        let subject = Subject { flake, set: false, systems: &self.systems, caches: caches.is_some() };
-        let mut answer = evaluation::ask(&self.evaluator, subject, query).await?;
+        let caches = self.caches.as_ref().filter(|_| self.source.is_as_configured(source));
+        let mut answer = self.source.ask(source, &self.systems, caches.is_some(), query).await?;
         if let (Some(caches), Some(named)) = (caches, answer.caches.take()) {
             caches.set(named);
         }

@@ -3,23 +3,27 @@
 mod catalog;
 mod evaluation;
 mod flake;
-mod flake_ref;
 mod name;
 mod near;
 mod package;
 mod package_set;
+mod revision;
+mod source;
 
 pub use catalog::{Catalog, CatalogError};
 pub use flake::{Flake, Listing};
 pub use name::{ImageName, ImageNameError};
 pub use near::find as near_misses;
 pub use package_set::PackageSet;
+pub use revision::{Revision, Revisions, is_commit, may_be_commit};
+pub use source::{Evaluators, Ping};
 
 use crate::{
     image::Selection,
     nix::{Buildable, EvaluatorError, StorePath, Wanted},
     oci::{RepositoryName, Tag},
 };
+use std::time::Duration;
 
 /// The tag that means a source as it is configured.
 pub const LATEST: &str = "latest";
@@ -39,6 +43,8 @@ pub struct Resolution {
     pub origin: String,
     /// The source's revision, where it has one.
     pub revision: Option<String>,
+    /// How long ago the source was fetched.
+    pub age: Duration,
 }
 
 impl Resolution {
@@ -80,6 +86,16 @@ pub enum ResolveError {
     Evaluator(#[from] EvaluatorError),
 }
 
+impl ResolveError {
+    /// The same of a revision that is there: what it has not is another matter than what the source has not.
+    fn at_revision(self) -> Self {
+        match self {
+            Self::Unknown(message) => Self::TagUnknown(message),
+            error => error,
+        }
+    }
+}
+
 /// All sources of names, in the order in which they are asked.
 #[derive(Debug)]
 pub struct Resolver {
@@ -103,8 +119,8 @@ impl Resolver {
         Self { catalog, flake, package_set }
     }
 
-    /// Whether the evaluator answers, and which version of Nix it is; `None` if nothing here needs one.
-    pub async fn ping(&self) -> Option<Result<String, EvaluatorError>> {
+    /// Whether the fetcher and the evaluator answer; `None` if nothing here needs them.
+    pub async fn ping(&self) -> Option<Ping> {
         match (&self.flake, &self.package_set) {
             (Some(flake), _) => Some(flake.ping().await),
             (None, Some(set)) => Some(set.ping().await),
@@ -122,6 +138,16 @@ impl Resolver {
         match &self.catalog {
             Some(catalog) => catalog.reload().await.map(Some),
             None => Ok(None),
+        }
+    }
+
+    /// Fetches flake and package set anew when they are needed next.
+    pub async fn forget_sources(&self) {
+        if let Some(flake) = &self.flake {
+            flake.forget().await;
+        }
+        if let Some(set) = &self.package_set {
+            set.forget().await;
         }
     }
 
@@ -154,9 +180,9 @@ impl Resolver {
     pub async fn resolve_revision(
         &self,
         name: &RepositoryName,
-        tag: &Tag,
+        revision: &Revision<'_>,
     ) -> Result<Resolution, ResolveError> {
-        let none = || format!("{name} has no tag {tag}; it has: {LATEST}");
+        let none = || format!("{name} has no tag {}; it has: {LATEST}", revision.tag);
         let sources = match self.entry(name).await {
             Some(_) => Vec::new(),
             None => self.sources(name)?,
@@ -164,8 +190,8 @@ impl Resolver {
         let mut nowhere = Vec::new();
         for source in &sources {
             let answer = match source {
-                Source::Flake(flake, name) => flake.resolve_revision(name, tag).await,
-                Source::PackageSet(set) => set.resolve_revision(name, tag).await,
+                Source::Flake(flake, name) => flake.resolve_revision(name, revision).await,
+                Source::PackageSet(set) => set.resolve_revision(name, revision).await,
             };
             match answer {
                 Err(ResolveError::TagUnknown(message)) => nowhere.push(message),

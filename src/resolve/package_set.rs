@@ -2,15 +2,17 @@
 
 use super::{
     Resolution, ResolveError,
-    evaluation::{self, Answer, Found, Outcome, Query, Subject},
-    flake_ref, near,
+    evaluation::{self, Answer, Found, Outcome, Query},
+    near,
+    revision::{Revision, Revisions},
+    source::{Evaluators, Fetched, Ping, Source},
 };
 use crate::{
     image::{Package, Selection, Settings},
-    nix::{Evaluator, EvaluatorError, StoreDir, hide_secrets},
-    oci::{RepositoryName, Tag},
+    nix::{EvaluatorError, StoreDir, hide_secrets},
+    oci::RepositoryName,
 };
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, time::Duration};
 
 /// What every image has, if the set does: what nearly every program that speaks to others looks for.
 const ALWAYS: [&str; 2] = ["cacert", "iana-etc"];
@@ -24,11 +26,11 @@ const ARM64: &str = "aarch64-linux";
 /// The configured package set.
 #[derive(Debug)]
 pub struct PackageSet {
-    reference: String,
-    /// The same for messages and logs.
+    source: Source,
+    /// Its reference for messages and logs.
     shown: String,
+    revisions: Revisions,
     system: String,
-    evaluator: Evaluator,
     store: StoreDir,
 }
 
@@ -63,10 +65,23 @@ impl<'n> Asked<'n> {
 }
 
 impl PackageSet {
-    /// The package set at `reference`: a flake, or a folder with a `default.nix`. Packages are for `system`, unless a name
-    /// says otherwise.
-    pub fn new(reference: String, system: String, evaluator: Evaluator, store: StoreDir) -> Self {
-        Self { shown: hide_secrets(&reference), reference, system, evaluator, store }
+    /// The package set at `reference`, which is looked up again after `max_age`: a flake, a folder with a `default.nix`, or
+    /// `<name>` of an entry of the evaluator's NIX_PATH. Packages are for `system`, unless a name says otherwise.
+    pub fn new(
+        reference: String,
+        max_age: Duration,
+        system: String,
+        nix: Evaluators,
+        store: StoreDir,
+    ) -> Self {
+        let shown = hide_secrets(&reference);
+        let source = Source::new(reference, true, nix, max_age);
+        Self { source, shown, revisions: Revisions::default(), system, store }
+    }
+
+    /// Which revisions tags may choose.
+    pub fn with_revisions(self, revisions: Revisions) -> Self {
+        Self { revisions, ..self }
     }
 
     /// The reference as people may see it, without passwords and tokens.
@@ -74,45 +89,55 @@ impl PackageSet {
         &self.shown
     }
 
-    /// Whether the evaluator answers; its version of Nix.
-    pub async fn ping(&self) -> Result<String, EvaluatorError> {
-        evaluation::ping(&self.evaluator).await
+    /// Whether the fetcher and the evaluator answer.
+    pub async fn ping(&self) -> Ping {
+        self.source.ping().await
+    }
+
+    /// Takes nothing for current any more.
+    pub(super) async fn forget(&self) {
+        self.source.forget().await;
     }
 
     /// Whether it can be evaluated at all; no package is looked at.
     pub async fn look(&self) -> Result<(), ResolveError> {
+        let source = self.source.current().await?;
         let query = Query::Packages { wanted: Vec::new(), extra: Vec::new() };
-        match self.ask(&self.reference, &self.system, query).await?.outcome {
-            Outcome::Gathered { broken, .. } => self.whole(&self.reference, &self.system, &broken).await,
+        match self.ask(&source, &self.system, query).await?.outcome {
+            Outcome::Gathered { broken, .. } => self.whole(&source, &self.system, &broken).await,
             _ => Err(evaluation::unexpected()),
         }
     }
 
     /// Why a part of it throws, if one does.
-    async fn whole(&self, reference: &str, system: &str, broken: &[Vec<String>]) -> Result<(), ResolveError> {
+    async fn whole(
+        &self,
+        source: &Fetched,
+        system: &str,
+        broken: &[Vec<String>],
+    ) -> Result<(), ResolveError> {
         match broken.first() {
-            Some(path) => self.ask(reference, system, Query::Look(path)).await.map(drop),
+            Some(path) => self.ask(source, system, Query::Look(path)).await.map(drop),
             None => Ok(()),
         }
     }
 
     /// What the name means in the set as it is.
     pub async fn resolve(&self, name: &RepositoryName) -> Result<Resolution, ResolveError> {
-        self.resolve_in(&self.reference, name).await
+        self.resolve_in(&*self.source.current().await?, name).await
     }
 
     /// What the name means at a branch, tag or commit of the set.
     pub async fn resolve_revision(
         &self,
         name: &RepositoryName,
-        tag: &Tag,
+        revision: &Revision<'_>,
     ) -> Result<Resolution, ResolveError> {
-        let shown = name.to_string();
-        let resolve = |at: String| async move { self.resolve_in(&at, name).await };
-        flake_ref::resolve_at(&self.reference, tag, &shown, resolve).await
+        let fetched = revision.fetch(&self.source, self.revisions, name.as_str()).await?;
+        self.resolve_in(&fetched, name).await.map_err(ResolveError::at_revision)
     }
 
-    async fn resolve_in(&self, reference: &str, name: &RepositoryName) -> Result<Resolution, ResolveError> {
+    async fn resolve_in(&self, source: &Fetched, name: &RepositoryName) -> Result<Resolution, ResolveError> {
         let asked = Asked::parse(name, &self.system);
         if asked.packages.is_empty() {
             return Err(ResolveError::Unknown(format!(
@@ -123,43 +148,41 @@ impl PackageSet {
             wanted: asked.packages.iter().map(|path| vec![*path]).collect(),
             extra: ALWAYS.map(|path| vec![path]).into(),
         };
-        let answer = self.ask(reference, asked.system, query).await?;
+        let answer = self.ask(source, asked.system, query).await?;
         let Outcome::Gathered { found, missing, names, broken } = answer.outcome else {
             return Err(evaluation::unexpected());
         };
         if let Some(first) = missing.first() {
             // It may be in there.
-            self.whole(reference, asked.system, &broken).await.map_err(|error| match error {
+            self.whole(source, asked.system, &broken).await.map_err(|error| match error {
                 ResolveError::Evaluator(EvaluatorError::Failed(reason)) => ResolveError::Hidden(reason),
                 error => error,
             })?;
             let near = near::misses(first.clone(), names).await;
-            let (missing, reference) = (missing.join(", "), hide_secrets(reference));
+            let (missing, reference) = (missing.join(", "), source.shown());
             return Err(ResolveError::Unknown(format!("there is no package {missing} in {reference}{near}")));
         }
         let found = found.into_iter().map(|outcome| match outcome {
             Outcome::Found(found) => Ok(found),
             Outcome::NotADerivation { attr, kind } => {
-                Err(evaluation::not_a_derivation(reference, &attr, &kind))
+                Err(evaluation::not_a_derivation(&source.shown(), &attr, &kind))
             }
             _ => Err(evaluation::unexpected()),
         });
-        self.resolution(reference, &asked, found.collect::<Result<_, _>>()?, answer.revision)
+        self.resolution(source, &asked, found.collect::<Result<_, _>>()?)
     }
 
-    async fn ask(&self, flake: &str, system: &str, query: Query<'_>) -> Result<Answer, ResolveError> {
-        let subject = Subject { flake, set: true, systems: &[system.to_owned()], caches: false };
-        evaluation::ask(&self.evaluator, subject, query).await
+    async fn ask(&self, source: &Fetched, system: &str, query: Query<'_>) -> Result<Answer, ResolveError> {
+        self.source.ask(source, &[system.to_owned()], false, query).await
     }
 
     fn resolution(
         &self,
-        reference: &str,
+        source: &Fetched,
         asked: &Asked<'_>,
         found: Vec<Found>,
-        revision: Option<String>,
     ) -> Result<Resolution, ResolveError> {
-        let origin = format!("{}#{}", hide_secrets(reference), asked.packages.join(","));
+        let origin = format!("{}#{}", source.shown(), asked.packages.join(","));
         // The version of a package is that of an image with nothing else in it.
         let tags = match (&found[..], &asked.packages[..]) {
             ([package, ..], [_]) => package.tags(),
@@ -182,7 +205,8 @@ impl PackageSet {
         };
         let package = Package { count, platform, main_program: None, settings: Some(settings) };
         let selection = Selection::Package(Box::new(package));
-        Ok(Resolution { wanted, selection, hint: None, tags, origin, revision })
+        let (revision, age) = (source.revision(), source.age());
+        Ok(Resolution { wanted, selection, hint: None, tags, origin, revision, age })
     }
 }
 

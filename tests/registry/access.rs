@@ -210,10 +210,9 @@ fn no_error_names_what_may_not_be_read() {
     let both = |registry: &Registry, path: &str, status: u16, code: &str| {
         ["root", "alice"].map(|user| get(registry, user, path).is_error(status, code))
     };
-    let examples = format!("{}/examples", env!("CARGO_MANIFEST_DIR"));
     let flake = Flake::new("");
     flake.write_text(&format!(
-        r#"{{ outputs = _: let e = import {examples} {{ system = "x86_64-linux"; }}; in {{
+        r#"{{ outputs = _: let e = import <examples> {{ system = "x86_64-linux"; }}; in {{
             packages.x86_64-linux = throw "not on a monday";
             packages.aarch64-linux = {{ inherit (e.packages) hello-plain; }};
           }}; }}"#
@@ -236,7 +235,7 @@ fn no_error_names_what_may_not_be_read() {
     let flake = GitFlake::new();
     let text = |name: &str| {
         format!(
-            "{{ outputs = _: {{ packages.x86_64-linux.{name} = (import {examples} {{ system = \"x86_64-linux\"; \
+            "{{ outputs = _: {{ packages.x86_64-linux.{name} = (import <examples> {{ system = \"x86_64-linux\"; \
              }}).packages.hello-plain; }}; }}"
         )
     };

@@ -53,7 +53,7 @@ impl Bed {
 
     /// A registry on this testbed.
     pub fn registry(&self, flake: &Flake, settings: &[(&str, &str)]) -> Registry {
-        let own = ["NIX_DAEMON_SOCKET", "EVALUATOR_SOCKET", "NIX_STORE_DIR"];
+        let own = ["NIX_DAEMON_SOCKET", "EVALUATOR_SOCKET", "FETCHER_SOCKET", "NIX_STORE_DIR"];
         let own: Vec<(&str, &str)> = own.iter().map(|name| (*name, &*self.environment[*name])).collect();
         Registry::start(flake, &[&own, settings].concat())
     }

@@ -36,10 +36,9 @@ impl Site {
     /// With so many bytes of filler.
     fn new(filler: u32) -> Self {
         let flake = Flake::new("");
-        let busybox = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/busybox.nix");
         flake.write_text(&format!(
             r#"{{ outputs = _: let
-                busybox = import {busybox};
+                busybox = import <examples/busybox.nix>;
                 run = name: script: derivation {{
                   inherit name;
                   system = "x86_64-linux";

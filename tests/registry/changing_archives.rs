@@ -41,10 +41,9 @@ struct Site {
 impl Site {
     fn new(json: &str) -> Self {
         let flake = Flake::new("");
-        let busybox = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/busybox.nix");
         flake.write_text(&format!(
             r#"{{ outputs = _: let
-                busybox = import {busybox};
+                busybox = import <examples/busybox.nix>;
                 run = name: script: derivation {{
                   inherit name;
                   json = ''{json}'';

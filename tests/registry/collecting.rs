@@ -201,9 +201,8 @@ fn a_blob_that_nothing_can_make_again_is_a_clean_404_and_the_next_pull_gets_the_
     let layer = layers(&registry.manifest("hello-plain", "latest")).remove(0);
     // The flake has the name still, but under it other bytes.
     flake.write_text(&format!(
-        "{{ outputs = _: let e = import {}/examples {{ system = \"x86_64-linux\"; }}; in {{ \
-         packages.x86_64-linux.hello-plain.image = e.packages.demo.containers; }}; }}",
-        env!("CARGO_MANIFEST_DIR")
+        "{{ outputs = _: let e = import <examples> {{ system = \"x86_64-linux\"; }}; in {{ \
+         packages.x86_64-linux.hello-plain.image = e.packages.demo.containers; }}; }}"
     ));
     collect_while_down(&bed, &mut registry);
     let blob = registry.blob("hello-plain", &layer);

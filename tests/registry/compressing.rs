@@ -123,11 +123,10 @@ fn another_setting_is_another_image_and_the_former_one_stays_what_it_was() {
 #[test]
 fn images_share_compressed_layers_and_what_both_have_is_compressed_once() {
     let flake = Flake::new("");
-    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     // Two images of the same layers, that differ in their configuration.
     flake.write_text(&format!(
         r#"{{ outputs = _: let
-            busybox = import {examples}/busybox.nix;
+            busybox = import <examples/busybox.nix>;
             make = name: text: derivation {{
               inherit name text;
               passAsFile = [ "text" ];

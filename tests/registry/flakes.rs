@@ -39,9 +39,8 @@ fn packages_that_cannot_be_evaluated_do_not_hide_the_others() {
 #[test]
 fn a_flake_of_other_outputs_lists_nothing_and_is_looked_up_all_the_same() {
     let flake = Flake::new("");
-    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     flake.write_text(&format!(
-        "{{ outputs = _: {{ plain = (import {examples} {{ system = \"x86_64-linux\"; }}).packages.hello-plain; }}; }}"
+        "{{ outputs = _: {{ plain = (import <examples> {{ system = \"x86_64-linux\"; }}).packages.hello-plain; }}; }}"
     ));
     let registry = Registry::start(&flake, &[]);
     assert!(listed(&registry).is_empty());
@@ -82,9 +81,8 @@ fn a_name_that_cannot_be_evaluated_is_not_evaluated_again_under_other_tags() {
 #[test]
 fn a_set_of_packages_that_throws_hides_nothing_that_is_elsewhere() {
     let flake = Flake::new("");
-    let examples = format!("{}/examples", env!("CARGO_MANIFEST_DIR"));
     flake.write_text(&format!(
-        r#"{{ outputs = _: let e = import {examples} {{ system = "x86_64-linux"; }}; in {{
+        r#"{{ outputs = _: let e = import <examples> {{ system = "x86_64-linux"; }}; in {{
             packages.x86_64-linux = throw "not on a monday";
             packages.aarch64-linux = {{ inherit (e.packages) demo hello-flat; }};
             legacyPackages.x86_64-linux = {{ inherit (e.packages) hello-plain; }};

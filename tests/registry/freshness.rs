@@ -1,7 +1,7 @@
 //! When a tag's answer is current, and what a tag can mean.
 
 use crate::support::{Flake, Registry, eventually, nonce};
-use std::{path::Path, process::Command};
+use std::process::Command;
 
 fn digest(registry: &Registry, name: &str, tag: &str) -> String {
     let answer = registry.manifest(name, tag);
@@ -11,11 +11,9 @@ fn digest(registry: &Registry, name: &str, tag: &str) -> String {
 
 /// A flake whose package `image` is one of the example images.
 fn flake_of(example: &str) -> String {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     format!(
-        "{{ outputs = _: {{ packages.x86_64-linux.image.image = (import {} {{ system = \"x86_64-linux\"; \
+        "{{ outputs = _: {{ packages.x86_64-linux.image.image = (import <examples> {{ system = \"x86_64-linux\"; \
          nonce = \"{}\"; }}).packages.{example}.image; }}; }}",
-        examples.display(),
         nonce()
     )
 }
@@ -142,12 +140,10 @@ fn a_tag_of_a_git_source_is_a_branch_a_tag_or_a_commit() {
 #[test]
 fn what_flakeforge_served_is_served_at_every_revision() {
     // There, a package is the configuration itself, and its name has one segment.
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let text = |name: &str| {
         format!(
-            "{{ outputs = _: {{ packages.x86_64-linux.{name} = (import {} {{ system = \"x86_64-linux\"; nonce = \"{}\"; \
+            "{{ outputs = _: {{ packages.x86_64-linux.{name} = (import <examples> {{ system = \"x86_64-linux\"; nonce = \"{}\"; \
              }}).packages.hello-streamed-conf.image; }}; }}",
-            examples.display(),
             nonce()
         )
     };

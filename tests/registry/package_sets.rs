@@ -10,7 +10,7 @@ fn package_set(folder: &Path, version: &str) {
     let text = r#"
       { system ? "none", config ? { } }:
       let
-        busybox = import EXAMPLES/busybox.nix;
+        busybox = import <examples/busybox.nix>;
         make = name: programs: derivation {
           inherit system;
           name = "${name}-VERSION";
@@ -50,9 +50,7 @@ fn package_set(folder: &Path, version: &str) {
         broken = throw "it is broken on purpose";
         lib.id = x: x;
       }"#;
-    let text = text
-        .replace("EXAMPLES", concat!(env!("CARGO_MANIFEST_DIR"), "/examples"))
-        .replace("VERSION", version);
+    let text = text.replace("VERSION", version);
     fs::write(folder.join("default.nix"), text).unwrap();
 }
 

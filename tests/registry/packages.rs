@@ -29,10 +29,9 @@ fn store_paths(registry: &Registry, name: &str) -> Vec<Vec<String>> {
 
 /// A flake of these packages. `make` takes the name, the script and further attributes of a raw derivation.
 pub fn derivations(packages: &str) -> String {
-    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     let text = r#"{ outputs = _: let
-        busybox = import EXAMPLES/busybox.nix;
-        example = import EXAMPLES { system = "x86_64-linux"; };
+        busybox = import <examples/busybox.nix>;
+        example = import <examples> { system = "x86_64-linux"; };
         make = name: script: attributes: derivation ({
           inherit name;
           system = "x86_64-linux";
@@ -40,7 +39,7 @@ pub fn derivations(packages: &str) -> String {
           args = [ "sh" "-c" "${busybox}/busybox --install -s $PWD; PATH=$PWD; ${script}" ];
         } // attributes);
       in { packages.x86_64-linux = rec { PACKAGES }; }; }"#;
-    text.replace("EXAMPLES", examples).replace("PACKAGES", packages)
+    text.replace("PACKAGES", packages)
 }
 
 #[test]

@@ -67,10 +67,9 @@ fn another_name_of_an_image_leads_to_the_source_as_it_is_else_to_what_was_asked_
     let flake = GitFlake::new();
     let text = |image: &str| {
         format!(
-            "{{ outputs = _: let e = import {}/examples {{ system = \"x86_64-linux\"; }}; p = {{ type = \"derivation\"; \
+            "{{ outputs = _: let e = import <examples> {{ system = \"x86_64-linux\"; }}; p = {{ type = \"derivation\"; \
              version = \"1.0\"; image = e.packages.{image}.image; }}; in {{ packages.x86_64-linux = {{ one = p; two = p; \
-             }}; }}; }}",
-            env!("CARGO_MANIFEST_DIR")
+             }}; }}; }}"
         )
     };
     for (image, branch) in [("hello-plain", "a"), ("hello-links-plain", "b")] {

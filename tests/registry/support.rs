@@ -49,11 +49,9 @@ impl Flake {
 
     /// Changes it, so that everything in it is another derivation.
     pub fn write(&self, arguments: &str) {
-        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
         let text = format!(
-            "{{ outputs = _: let e = import {} {{ system = \"x86_64-linux\"; nonce = \"{}\"; {arguments} }}; in {{ \
+            "{{ outputs = _: let e = import <examples> {{ system = \"x86_64-linux\"; nonce = \"{}\"; {arguments} }}; in {{ \
              packages.x86_64-linux = e.packages; legacyPackages.x86_64-linux = e.legacyPackages; }}; }}",
-            examples.display(),
             nonce()
         );
         self.write_text(&text);
@@ -82,8 +80,6 @@ impl Flake {
     }
 
     pub fn write_derivations(&self, derivations: &[(&str, &str, &str)]) {
-        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-        let examples = examples.display();
         let mut packages = String::new();
         for (name, script, attributes) in derivations {
             let script = serde_json::to_string(script).unwrap().replace('$', "\\$");
@@ -94,8 +90,8 @@ impl Flake {
         self.write_text(&format!(
             r#"{{ outputs = _: let
                 nonce = "{}";
-                busybox = import {examples}/busybox.nix;
-                example = import {examples} {{ system = "x86_64-linux"; }};
+                busybox = import <examples/busybox.nix>;
+                example = import <examples> {{ system = "x86_64-linux"; }};
                 hello = example.packages.hello-plain.image;
                 make = name: script: attributes: derivation ({{
                   inherit name nonce hello;
@@ -134,7 +130,7 @@ impl Registry {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         let mut environment: BTreeMap<String, String> =
-            ["NIX_DAEMON_SOCKET", "EVALUATOR_SOCKET", "NIX_STORE_DIR"]
+            ["NIX_DAEMON_SOCKET", "EVALUATOR_SOCKET", "FETCHER_SOCKET", "NIX_STORE_DIR"]
                 .map(|name| (name.to_owned(), testbed(name)))
                 .into();
         environment.insert("STATE_DIR".into(), state.display().to_string());

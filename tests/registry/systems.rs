@@ -6,10 +6,9 @@ use crate::support::{Flake, Registry, nonce};
 /// of its image.
 fn flake() -> Flake {
     let flake = Flake::new("");
-    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     flake.write_text(&format!(
         r#"{{ outputs = _: let
-            e = import {examples} {{ system = "x86_64-linux"; nonce = "{}"; }};
+            e = import <examples> {{ system = "x86_64-linux"; nonce = "{}"; }};
             images = {{ hello = e.packages.hello; app = e.packages.myApp; python = e.packages."python3.12";
                         tool = e.packages.nested.inner.tool; legacy = e.legacyPackages.legacy; top = e.topLevel; }};
           in {{

@@ -1,0 +1,53 @@
+# What the registry asks of the fetcher. Compiled into the binary and sent to it, applied to one attribute set:
+#
+#   reference  flake reference of a source as the operator configured it, at a branch, tag or commit that the registry
+#              chose; null to go on with `tree`
+#   tree       what this function returned for a source before, or null
+#   inputs     names of nodes in the source's flake.lock; those that it has are fetched as well
+#
+# No code of a source is evaluated here: flake.lock is data, and nothing else is read. So this process may have access
+# tokens and may reach local folders, and the one that evaluates sources (flake.nix, beside this file) neither.
+{ reference, tree, inputs }:
+let
+  parsed = builtins.parseFlakeRef reference;
+  # `getFlake` clones whole histories, too: `self.revCount` needs them.
+  whole = if parsed.type == "git" && !(parsed ? shallow) then { shallow = false; } else { };
+  source =
+    if tree != null then tree
+    else describe (builtins.fetchTree (builtins.removeAttrs parsed [ "dir" ] // whole)) // { dir = parsed.dir or ""; };
+
+  describe = tree:
+    builtins.mapAttrs (_: value: if builtins.isString value then builtins.unsafeDiscardStringContext value else value)
+      (builtins.removeAttrs tree [ "outPath" ] // { path = tree.outPath; });
+
+  # A tree in the store is found by its hash alone, and may then be read. Nothing is downloaded: there is no such URL.
+  root = builtins.fetchTarball {
+    name = "source";
+    url = "forge-registry:/gone";
+    sha256 = source.narHash;
+  } + (if source.dir == "" then "" else "/${source.dir}");
+  lock = root + "/flake.lock";
+  nodes = if builtins.pathExists lock then (builtins.fromJSON (builtins.readFile lock)).nodes or { } else { };
+
+  # The author of a lock file has no say in which of the host's files are read.
+  isRemote = locked:
+    builtins.elem locked.type [ "github" "gitlab" "sourcehut" ]
+    || builtins.elem locked.type [ "file" "git" "mercurial" "tarball" ]
+      && builtins.match "(https?|ssh|git)://[^/].*" (locked.url or "") != null;
+  input = name: { locked, ... }:
+    if isRemote locked then
+      describe (builtins.fetchTree (builtins.removeAttrs locked [ "dir" "__final" ]))
+    else
+      throw "the input ${name} in flake.lock is not fetched, since it is no remote source: ${builtins.toJSON locked}";
+in
+{
+  forgeRegistry = {
+    tree = source;
+    inputs =
+      if inputs == [ ] then { }
+      else builtins.mapAttrs input (
+        builtins.intersectAttrs (builtins.listToAttrs (map (name: { inherit name; value = null; }) inputs))
+          (builtins.removeAttrs nodes (builtins.filter (name: !(nodes.${name} ? locked)) (builtins.attrNames nodes)))
+      );
+  };
+}

@@ -1,0 +1,303 @@
+//! Where names come from: a flake or a package set, fetched by one socket and evaluated by another.
+//!
+//! The fetcher is told what the operator configured, and runs no code of a source. It alone has access tokens and sees
+//! local folders. The evaluator runs a source's code and has neither: it finds the source, and the inputs that its
+//! `flake.lock` pins, in the store.
+
+use super::{
+    ResolveError,
+    evaluation::{self, Answer, Query},
+};
+use crate::nix::{Evaluator, EvaluatorError, hide_secrets};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// The function that the fetcher applies.
+const FUNCTION: &str = include_str!("../../nix/eval/fetch.nix");
+/// How an evaluation that needs an input ends: this, then the input's name in flake.lock as JSON.
+const NEEDS: &str = "forge-registry-input:";
+/// What an evaluation says of a tree that is not in the store any more.
+const GONE: &str = "forge-registry:/gone";
+/// Inputs of one source that are fetched at most.
+const MAX_INPUTS: usize = 256;
+
+/// The two sockets behind which Nix evaluates.
+#[derive(Debug, Clone)]
+pub struct Evaluators {
+    /// Runs the registry's own expressions alone, and fetches sources.
+    pub fetcher: Evaluator,
+    /// Runs the code of sources.
+    pub evaluator: Evaluator,
+}
+
+/// A flake or a package set, as it is configured.
+#[derive(Debug)]
+pub(super) struct Source {
+    reference: String,
+    /// Whether it is a package set, which need not be a flake.
+    is_set: bool,
+    nix: Evaluators,
+    /// How long a fetched source is taken for current.
+    max_age: Duration,
+    current: tokio::sync::Mutex<Option<Arc<Fetched>>>,
+    /// Inputs that evaluations have needed: they are fetched together with the source from then on.
+    needed: Mutex<BTreeSet<String>>,
+}
+
+/// A source at one revision, in the store.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    /// With the revision that was asked for, if any was.
+    reference: String,
+    at: Instant,
+    /// Nothing for a package set that is named by an entry of NIX_PATH.
+    tree: Option<Tree>,
+    inputs: Mutex<BTreeMap<String, Tree>>,
+}
+
+/// A tree in the store, as `fetch.nix` describes it: its path, hash, revision and whatever else Nix says of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Tree(serde_json::Map<String, serde_json::Value>);
+
+#[derive(Serialize)]
+struct Wanted<'a> {
+    reference: Option<&'a str>,
+    tree: Option<&'a Tree>,
+    inputs: &'a BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    tree: Tree,
+    inputs: BTreeMap<String, Tree>,
+}
+
+/// What is asked about.
+#[derive(Serialize)]
+pub(super) struct Subject<'a> {
+    source: Option<&'a Tree>,
+    inputs: BTreeMap<String, Tree>,
+    flake: &'a str,
+    set: bool,
+    local: bool,
+    systems: &'a [String],
+    /// Whether its binary caches are asked for.
+    caches: bool,
+}
+
+impl Fetched {
+    /// The reference as people may see it, without passwords and tokens.
+    pub(super) fn shown(&self) -> String {
+        hide_secrets(&self.reference)
+    }
+
+    /// The commit, with `-dirty` behind it where the working tree differs; nothing for sources without revisions.
+    pub(super) fn revision(&self) -> Option<String> {
+        let text = |name| self.tree.as_ref()?.0.get(name)?.as_str().map(str::to_owned);
+        text("rev").or_else(|| text("dirtyRev"))
+    }
+
+    /// How long ago it was fetched.
+    pub(super) fn age(&self) -> Duration {
+        self.at.elapsed()
+    }
+}
+
+impl Source {
+    /// The source at `reference`, which is fetched again when it is older than `max_age`. Local ones always are: to see
+    /// that they have not changed costs nothing but a look.
+    pub(super) fn new(reference: String, is_set: bool, nix: Evaluators, max_age: Duration) -> Self {
+        let max_age = if is_local(&reference) { Duration::ZERO } else { max_age };
+        let (current, needed) = Default::default();
+        Self { reference, is_set, nix, max_age, current, needed }
+    }
+
+    /// The reference, with passwords and tokens.
+    pub(super) fn reference(&self) -> &str {
+        &self.reference
+    }
+
+    /// Whether it was fetched as it is configured, and not at a revision that a client chose.
+    pub(super) fn is_as_configured(&self, fetched: &Fetched) -> bool {
+        fetched.reference == self.reference
+    }
+
+    /// The source as it is now, or was less than `max_age` ago. Evaluations that begin at the same time share it.
+    pub(super) async fn current(&self) -> Result<Arc<Fetched>, ResolveError> {
+        let asked = Instant::now();
+        let mut current = self.current.lock().await;
+        if let Some(fetched) = &*current
+            && (fetched.at >= asked || fetched.age() < self.max_age)
+        {
+            return Ok(fetched.clone());
+        }
+        // What fails is forgotten: it is not known any more what the source is.
+        *current = None;
+        let fetched = Arc::new(self.fetch(&self.reference).await?);
+        *current = Some(fetched.clone());
+        Ok(fetched)
+    }
+
+    /// Takes nothing for current any more.
+    pub(super) async fn forget(&self) {
+        *self.current.lock().await = None;
+    }
+
+    /// The source at another reference.
+    pub(super) async fn fetch(&self, reference: &str) -> Result<Fetched, EvaluatorError> {
+        let at = Instant::now();
+        let fetched =
+            |tree, inputs| Fetched { reference: reference.into(), at, tree, inputs: Mutex::new(inputs) };
+        if reference.starts_with('<') {
+            return Ok(fetched(None, BTreeMap::new()));
+        }
+        let needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let found = match self.call(Some(reference), None, &needed).await {
+            // An input that is not needed any more must not be what it fails for.
+            Err(EvaluatorError::Failed(_)) if !needed.is_empty() => {
+                self.call(Some(reference), None, &BTreeSet::new()).await
+            }
+            found => found,
+        }?;
+        Ok(fetched(Some(found.tree), found.inputs))
+    }
+
+    async fn call(
+        &self,
+        reference: Option<&str>,
+        tree: Option<&Tree>,
+        inputs: &BTreeSet<String>,
+    ) -> Result<Found, EvaluatorError> {
+        self.nix.fetcher.call(FUNCTION, &Wanted { reference, tree, inputs }).await
+    }
+
+    /// Asks about the source. What it needs of its inputs is fetched on the way.
+    pub(super) async fn ask(
+        &self,
+        fetched: &Fetched,
+        systems: &[String],
+        caches: bool,
+        query: Query<'_>,
+    ) -> Result<Answer, ResolveError> {
+        let begun = Instant::now();
+        let mut tree = fetched.tree.clone();
+        let mut is_new = false;
+        loop {
+            let inputs = fetched.inputs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let subject = Subject {
+                source: tree.as_ref(),
+                inputs,
+                flake: fetched.reference.trim_matches(['<', '>']),
+                set: self.is_set,
+                local: is_local(&fetched.reference),
+                systems,
+                caches,
+            };
+            let reason = match evaluation::ask(&self.nix.evaluator, subject, &query).await {
+                Err(EvaluatorError::Failed(reason)) => reason,
+                answer => return Ok(answer?),
+            };
+            if begun.elapsed() > self.nix.evaluator.timeout() {
+                return Err(EvaluatorError::TimedOut(self.nix.evaluator.timeout()).into());
+            }
+            if let Some(name) = needed_input(&reason) {
+                self.add_input(fetched, tree.as_ref(), name).await?;
+            } else if reason.contains(GONE) && !is_new {
+                // Nothing keeps it from the garbage collector.
+                let again = self.fetch(&fetched.reference).await?;
+                fetched.inputs.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                (tree, is_new) = (again.tree, true);
+            } else {
+                return Err(EvaluatorError::Failed(reason).into());
+            }
+        }
+    }
+
+    async fn add_input(
+        &self,
+        fetched: &Fetched,
+        tree: Option<&Tree>,
+        name: String,
+    ) -> Result<(), EvaluatorError> {
+        let inputs = || fetched.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = |reason| EvaluatorError::Failed(reason);
+        // The name is the evaluation's word, and is looked up in the lock file: nothing else can be fetched by it.
+        if inputs().contains_key(&name) {
+            return Err(failed(format!("the input {name} was fetched, and the evaluation does not find it")));
+        }
+        if inputs().len() >= MAX_INPUTS {
+            return Err(failed(format!("it needs more than {MAX_INPUTS} inputs of its flake.lock")));
+        }
+        let found = self.call(None, tree, &BTreeSet::from([name.clone()])).await?;
+        let Some(tree) = found.inputs.get(&name) else {
+            return Err(failed(format!("flake.lock has no input {name}")));
+        };
+        inputs().insert(name.clone(), tree.clone());
+        let mut needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
+        if needed.len() < MAX_INPUTS {
+            needed.insert(name);
+        }
+        Ok(())
+    }
+
+    /// Whether the fetcher and the evaluator answer: they are asked for a constant. Gives the evaluator's version of Nix.
+    pub(super) async fn ping(&self) -> Ping {
+        let (fetcher, evaluator) =
+            tokio::join!(evaluation::ping(&self.nix.fetcher), evaluation::ping(&self.nix.evaluator));
+        Ping { fetcher, evaluator }
+    }
+}
+
+/// Whether fetcher and evaluator answer, each with its version of Nix.
+#[derive(Debug)]
+pub struct Ping {
+    /// The fetcher.
+    pub fetcher: Result<String, EvaluatorError>,
+    /// The evaluator.
+    pub evaluator: Result<String, EvaluatorError>,
+}
+
+/// Whether it is a folder or repository of this host.
+fn is_local(reference: &str) -> bool {
+    let scheme = reference.split_once(':').map(|(scheme, _)| scheme);
+    reference.starts_with(['/', '.', '<'])
+        || scheme.is_some_and(|s| s == "path" || s == "file" || s.ends_with("+file"))
+}
+
+/// The input that the evaluation ended for, if it did for one.
+fn needed_input(reason: &str) -> Option<String> {
+    let (_, name) = reason.split_once(NEEDS)?;
+    serde_json::Deserializer::from_str(name).into_iter().next()?.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_evaluation_says_which_input_it_needs() {
+        let abort = |text: &str| format!("evaluation aborted with the following error message: '{text}'");
+        assert_eq!(needed_input(&abort(r#"forge-registry-input:"nixpkgs_2""#)).as_deref(), Some("nixpkgs_2"));
+        assert_eq!(needed_input(&abort(r#"forge-registry-input:"a\"b'c""#)).as_deref(), Some("a\"b'c"));
+        for other in ["forge-registry-input:", "forge-registry-input:{}", "there is no input"] {
+            assert_eq!(needed_input(&abort(other)), None);
+        }
+    }
+
+    #[test]
+    fn folders_of_this_host_are_local() {
+        for local in ["/r", "path:/r", "git+file:///r", "file:///r.tar.gz", "tarball+file:///r", "<nixpkgs>"]
+        {
+            assert!(is_local(local), "{local}");
+        }
+        for remote in
+            ["github:o/r", "nixpkgs", "git+ssh://h/r", "https://h/file:x.tar", "tarball+https://h/r"]
+        {
+            assert!(!is_local(remote), "{remote}");
+        }
+    }
+}
