@@ -206,7 +206,13 @@ in
 
     # Needed where nix.settings.allowed-users is narrowed. `allowed-users` itself would replace its default, everybody.
     nix.settings = {
-      extra-allowed-users = [ "forge-registry" ];
+      extra-allowed-users = [
+        "forge-registry"
+      ]
+      ++ lib.optionals evaluates [
+        "forge-evaluation"
+        "forge-fetching"
+      ];
       extra-trusted-users = mkIf (evaluates && cfg.evaluator.acceptFlakeConfig) [ "forge-registry" ];
     };
 

@@ -10,12 +10,15 @@
 { reference, tree, inputs }:
 let
   parsed = builtins.parseFlakeRef reference;
-  # `getFlake` clones whole histories, too: `self.revCount` needs them.
-  whole = if parsed.type == "git" && !(parsed ? shallow) then { shallow = false; } else { };
   source =
     if tree != null then tree
-    else describe (builtins.fetchTree (builtins.removeAttrs parsed [ "dir" ] // whole)) // { dir = parsed.dir or ""; };
+    else describe (fetch parsed) // { dir = parsed.dir or ""; };
 
+  # As `getFlake` does it, with whole histories: `self.revCount` needs them.
+  fetch = input:
+    builtins.fetchTree (
+      (if input.type == "git" then { shallow = false; } else { }) // builtins.removeAttrs input [ "dir" "__final" ]
+    );
   describe = tree:
     builtins.mapAttrs (_: value: if builtins.isString value then builtins.unsafeDiscardStringContext value else value)
       (builtins.removeAttrs tree [ "outPath" ] // { path = tree.outPath; });
@@ -36,7 +39,7 @@ let
       && builtins.match "(https?|ssh|git)://[^/].*" (locked.url or "") != null;
   input = name: { locked, ... }:
     if isRemote locked then
-      describe (builtins.fetchTree (builtins.removeAttrs locked [ "dir" "__final" ]))
+      describe (fetch locked)
     else
       throw "the input ${name} in flake.lock is not fetched, since it is no remote source: ${builtins.toJSON locked}";
 in

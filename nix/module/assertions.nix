@@ -18,6 +18,7 @@ let
     any
     attrNames
     concatStringsSep
+    elem
     filter
     hasPrefix
     intersectLists
@@ -49,6 +50,10 @@ let
     attrNames cfg.images
   );
   atTop = filter (file: dirOf file == "/") filesOfHost;
+  ofHost = filter (
+    uri:
+    hasPrefix "/" uri || builtins.match "(.*[+])?(path|file)(:.*)?" uri != null || builtins.match "flake(:.*)?" uri != null
+  ) cfg.evaluator.allowedUris;
   inStore = path: path != null && hasPrefix builtins.storeDir (toString path);
   quoted = names: concatStringsSep ", " names;
   # The addresses of a listener that another one would take from it.
@@ -179,6 +184,14 @@ in
   {
     assertion = cfg.auth.realm != null -> cfg.auth.htpasswdFile != null || cfg.auth.tokensFile != null;
     message = "${prefix}.auth.realm has no effect, since there is nothing to log in with; set auth.htpasswdFile or auth.tokensFile, or remove it";
+  }
+  {
+    assertion = ofHost == [ ];
+    message = "${prefix}.evaluator.allowedUris: ${quoted ofHost} would let the code of flakes read files of this host; name folders in evaluator.nixPath instead";
+  }
+  {
+    assertion = !elem "flakes" cfg.evaluator.experimentalFeatures;
+    message = "${prefix}.evaluator.experimentalFeatures: with flakes, the code of a flake could fetch whatever it likes from this host; remove it, the registry evaluates flakes without it";
   }
   {
     assertion = !inStore cfg.evaluator.accessTokensFile;

@@ -156,11 +156,6 @@ in
     # Who may ask for evaluations.
     users.groups.forge-evaluator = { };
 
-    nix.settings.extra-allowed-users = [
-      "forge-evaluation"
-      "forge-fetching"
-    ];
-
     systemd.sockets.forge-fetcher = socket "fetcher" "Fetcher of forge-registry";
     systemd.sockets.forge-evaluator = socket "evaluator" "Evaluator of forge-registry";
 

@@ -31,6 +31,7 @@ use forge_registry::{
     nix::{BuildSettings, Caches, Evaluator, NixDaemon, StoreDir},
     resolve::{Catalog, CatalogError, Evaluators, Flake, PackageSet, Resolver},
 };
+use std::sync::Arc;
 
 fn store(config: &Config) -> StoreDir {
     StoreDir::new(&config.nix_store_dir)
@@ -65,6 +66,7 @@ fn evaluators(config: &Config) -> Evaluators {
     Evaluators {
         fetcher: client("fetcher", &config.fetcher_socket),
         evaluator: client("evaluator", &config.evaluator_socket),
+        daemon: Arc::new(daemon(config)),
     }
 }
 

@@ -82,6 +82,11 @@ impl Call for QueryOutputs {
     }
 }
 
+/// Store paths that are not collected: their temporary roots last as long as the connection that made them.
+pub struct HeldPaths {
+    _connection: Connection,
+}
+
 impl NixDaemon {
     /// Closes connections that wait for a next call. Each is a process of nix-daemon's, of the version that it had then.
     pub fn close_idle(&self) {
@@ -91,6 +96,19 @@ impl NixDaemon {
     /// Whether the path is in the store and registered.
     pub async fn is_valid(&self, path: &StorePath) -> Result<bool, DaemonError> {
         self.call(&IsValid(self.store().print(path))).await
+    }
+
+    /// Keeps paths from the garbage collector for as long as the result lives; nothing if one is not valid (any more).
+    pub async fn hold(&self, paths: &[StorePath]) -> Result<Option<HeldPaths>, DaemonError> {
+        let mut connection = self.connect().await?;
+        for path in paths {
+            let path = self.store().print(path);
+            self.bounded(connection.add_temp_root(&path).result()).await?;
+            if !self.bounded(connection.is_valid_path(&path).result()).await? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(HeldPaths { _connection: connection }))
     }
 
     /// Registers an indirect GC root: `link` is a symlink, outside of the store, that the daemon can read.

@@ -16,6 +16,7 @@ mod store_path;
 pub use build_log::{BuildLog, clean_message, strip_ansi};
 pub use build_progress::{BuildProgress, BuildStatus};
 pub use caches::{Caches, FlakeCaches};
+pub use calls::HeldPaths;
 pub use daemon::{BuildSettings, Buildable, DaemonError, NixDaemon};
 pub use evaluator::{Evaluator, EvaluatorError};
 pub use gc_roots::{GcRootError, GcRoots, Present};

@@ -280,6 +280,7 @@ impl From<ResolveError> for RegistryError {
                 message: format!("the evaluation failed: {message}"),
                 names_others: true,
             },
+            ResolveError::Daemon(error) => error.into(),
             ResolveError::Evaluator(error) => match error {
                 EvaluatorError::Failed(_) => Self::EvaluationFailed {
                     message: format!("the evaluation failed: {message}"),

@@ -20,7 +20,7 @@ pub use source::{Evaluators, Ping};
 
 use crate::{
     image::Selection,
-    nix::{Buildable, EvaluatorError, StorePath, Wanted},
+    nix::{Buildable, DaemonError, EvaluatorError, StorePath, Wanted},
     oci::{RepositoryName, Tag},
 };
 use std::time::Duration;
@@ -84,6 +84,9 @@ pub enum ResolveError {
     /// The evaluation failed.
     #[error(transparent)]
     Evaluator(#[from] EvaluatorError),
+    /// nix-daemon cannot be asked.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
 }
 
 impl ResolveError {

@@ -8,7 +8,7 @@ use super::{
     ResolveError,
     evaluation::{self, Answer, Query},
 };
-use crate::nix::{Evaluator, EvaluatorError, hide_secrets};
+use crate::nix::{Evaluator, EvaluatorError, HeldPaths, NixDaemon, hide_secrets};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,18 +20,20 @@ use std::{
 const FUNCTION: &str = include_str!("../../nix/eval/fetch.nix");
 /// How an evaluation that needs an input ends: this, then the input's name in flake.lock as JSON.
 const NEEDS: &str = "forge-registry-input:";
-/// What an evaluation says of a tree that is not in the store any more.
-const GONE: &str = "forge-registry:/gone";
+/// How often a source is fetched again that was collected before an evaluation could begin.
+const MAX_FETCHES: usize = 8;
 /// Inputs of one source that are fetched at most.
 const MAX_INPUTS: usize = 256;
 
-/// The two sockets behind which Nix evaluates.
+/// The two sockets behind which Nix evaluates, and nix-daemon, which keeps what they work on.
 #[derive(Debug, Clone)]
 pub struct Evaluators {
     /// Runs the registry's own expressions alone, and fetches sources.
     pub fetcher: Evaluator,
     /// Runs the code of sources.
     pub evaluator: Evaluator,
+    /// Keeps sources from the garbage collector while they are evaluated.
+    pub daemon: Arc<NixDaemon>,
 }
 
 /// A flake or a package set, as it is configured.
@@ -185,9 +187,20 @@ impl Source {
     ) -> Result<Answer, ResolveError> {
         let begun = Instant::now();
         let mut tree = fetched.tree.clone();
-        let mut is_new = false;
+        let mut fetches = 0;
         loop {
             let inputs = fetched.inputs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            // Nothing else keeps them from the garbage collector.
+            let Some(_held) = self.hold(tree.iter().chain(inputs.values())).await? else {
+                fetches += 1;
+                if fetches > MAX_FETCHES {
+                    let reason = "it was collected again and again before it could be evaluated".into();
+                    return Err(EvaluatorError::Failed(reason).into());
+                }
+                fetched.inputs.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                tree = self.fetch(&fetched.reference).await?.tree;
+                continue;
+            };
             let subject = Subject {
                 source: tree.as_ref(),
                 inputs,
@@ -201,20 +214,23 @@ impl Source {
                 Err(EvaluatorError::Failed(reason)) => reason,
                 answer => return Ok(answer?),
             };
+            let Some(name) = needed_input(&reason) else { return Err(EvaluatorError::Failed(reason).into()) };
             if begun.elapsed() > self.nix.evaluator.timeout() {
                 return Err(EvaluatorError::TimedOut(self.nix.evaluator.timeout()).into());
             }
-            if let Some(name) = needed_input(&reason) {
-                self.add_input(fetched, tree.as_ref(), name).await?;
-            } else if reason.contains(GONE) && !is_new {
-                // Nothing keeps it from the garbage collector.
-                let again = self.fetch(&fetched.reference).await?;
-                fetched.inputs.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                (tree, is_new) = (again.tree, true);
-            } else {
-                return Err(EvaluatorError::Failed(reason).into());
-            }
+            self.add_input(fetched, tree.as_ref(), name).await?;
         }
+    }
+
+    async fn hold(&self, trees: impl Iterator<Item = &Tree>) -> Result<Option<HeldPaths>, ResolveError> {
+        let store = self.nix.daemon.store();
+        let paths = trees.map(|tree| {
+            let path = tree.0.get("path").and_then(|path| path.as_str()).unwrap_or_default();
+            store.parse(path).map_err(|error| {
+                EvaluatorError::Failed(format!("the fetcher uses another store than NIX_STORE_DIR: {error}"))
+            })
+        });
+        Ok(self.nix.daemon.hold(&paths.collect::<Result<Vec<_>, _>>()?).await?)
     }
 
     async fn add_input(

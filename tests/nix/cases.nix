@@ -64,9 +64,14 @@ in
     "ListenStream=127.0.0.1:6443\n"
     "IPAddressAllow=localhost\n"
     "forge-evaluator@.service\n"
-    "ExecStart=/nix/store/nix/bin/nix "
+    "forge-fetcher@.service\n"
+    "Environment=\"REVISIONS=refs\"\n"
+    "ExecStart=/nix/store/nix/bin/nix --experimental-features 'nix-command fetch-tree' --option allowed-uris 'forge-registry: github: "
+    "--option restrict-eval true "
+    "IPAddressDeny=link-local\n"
+    "!allow-import-from-derivation"
     "groups: [\"forge-evaluator\"]"
-    "nix: {\"extra-allowed-users\":[\"forge-registry\",\"forge-evaluation\"]}"
+    "nix: {\"extra-allowed-users\":[\"forge-registry\",\"forge-evaluation\",\"forge-fetching\"]}"
     "ports: []"
     "!LoadCredential"
     "!ACCEPT_FLAKE_CONFIG"
@@ -136,7 +141,7 @@ in
     "FileDescriptorName=metrics\n"
     "IPAddressAllow=localhost\n"
     "Service=forge-registry.service\n"
-    "Requires=forge-registry.socket forge-registry-metrics.socket forge-evaluator.socket\n"
+    "Requires=forge-registry.socket forge-registry-metrics.socket forge-fetcher.socket forge-evaluator.socket\n"
     "ports: []"
   ])
   (case "metrics for others" {
@@ -229,9 +234,23 @@ in
       timeLimit = "10m";
       acceptFlakeConfig = true;
       accessTokensFile = "/run/secrets/tokens";
+      allowedUris = [ "https://intranet.example" ];
+      deniedAddresses = [ "localhost" ];
+      importFromDerivation = false;
+      nixPath = [ "nixpkgs=/etc/nixpkgs" ];
     };
+    revisions = "none";
+    packageSet = "path:/srv/set?dir=x";
   } [
     "!refused"
+    "--option allowed-uris 'forge-registry: https://intranet.example' --option allow-import-from-derivation false eval "
+    "--option allowed-uris 'forge-registry: path: file: git+file: tarball+file: https://intranet.example' eval "
+    "IPAddressDeny=localhost\n"
+    "!IPAddressDeny=link-local"
+    "\"NIX_PATH=nixpkgs=/etc/nixpkgs\"\n"
+    "BindReadOnlyPaths=-/etc/nixpkgs\n"
+    "BindReadOnlyPaths=-/srv/set\n"
+    "\"REVISIONS=none\"\n"
     "MemoryMax=12G\n"
     "CPUQuota=50%\n"
     "RuntimeMaxSec=10m\n"
@@ -357,6 +376,19 @@ in
     images.web = image;
     evaluator.acceptFlakeConfig = true;
   } [ "acceptFlakeConfig has no effect without a flake" ])
+  (case "files of the host for the code of flakes" {
+    inherit flake;
+    evaluator.allowedUris = [
+      "https:"
+      "git+file:"
+      "path:/srv"
+      "/srv"
+    ];
+    evaluator.experimentalFeatures = [
+      "nix-command"
+      "flakes"
+    ];
+  } [ "allowedUris: git+file:, path:/srv, /srv would let the code" "experimentalFeatures: with flakes, the code" ])
   (case "secrets in the store" {
     inherit flake;
     environmentFile = "${builtins.storeDir}/secret";
@@ -381,7 +413,7 @@ in
     "LoadCredential=tls-certificate:/etc/tls/c.pem\nLoadCredential=tls-key:/etc/tls/k.pem\nLoadCredential=tls-client-ca:/etc/tls/ca.pem\n"
     "Environment=\"TLS_KEY=%d/tls-key\"\n"
     "Environment=\"TLS_CLIENT_AUTH=required\"\n"
-    "Requires=forge-registry.socket forge-registry-https.socket forge-evaluator.socket\n"
+    "Requires=forge-registry.socket forge-registry-https.socket forge-fetcher.socket forge-evaluator.socket\n"
     "ports: [6444]"
     "!BindReadOnlyPaths=/etc/tls"
   ])

@@ -58,6 +58,11 @@ impl Bed {
         Registry::start(flake, &[&own, settings].concat())
     }
 
+    /// What `dev/testbed` exported.
+    pub fn variable(&self, name: &str) -> &str {
+        &self.environment[name]
+    }
+
     pub fn store(&self) -> PathBuf {
         PathBuf::from(&self.environment["NIX_STORE_DIR"])
     }

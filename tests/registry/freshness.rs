@@ -113,6 +113,10 @@ impl GitFlake {
         self.git(&["rev-parse", "HEAD"])
     }
 
+    pub fn folder(&self) -> &std::path::Path {
+        self.0.dir.path()
+    }
+
     pub fn reference(&self) -> String {
         format!("git+file://{}", self.0.dir.path().display())
     }

@@ -26,7 +26,12 @@ pub struct Socket {
 impl Socket {
     /// In front of the socket that the testbed has in `variable`.
     pub fn of(variable: &str) -> Self {
-        let socket = Self { dir: tempfile::tempdir().unwrap(), real: testbed(variable) };
+        Self::before(&testbed(variable))
+    }
+
+    /// In front of this one.
+    pub fn before(real: &str) -> Self {
+        let socket = Self { dir: tempfile::tempdir().unwrap(), real: real.into() };
         socket.restore();
         socket
     }
