@@ -69,6 +69,10 @@ pub fn get(registry: &Registry, user: &str, path: &str) -> Answer {
     ask(registry, &basic(user), "GET", path)
 }
 
+pub fn head(registry: &Registry, user: &str, path: &str) -> Answer {
+    ask(registry, &basic(user), "HEAD", path)
+}
+
 pub const LATEST: &str = "/v2/hello/manifests/latest";
 
 #[test]

@@ -33,6 +33,7 @@ mod packages;
 mod pulling;
 mod reading;
 mod reading_only;
+mod referrers;
 mod restarting;
 mod scrape;
 mod secrets;
