@@ -22,6 +22,7 @@ mod flake_config;
 mod flakes;
 mod forgetting;
 mod freshness;
+mod guessing;
 mod image_config;
 mod limits;
 mod metrics;
