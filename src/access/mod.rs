@@ -6,7 +6,8 @@
 //! | `htpasswd`, `tokens` | the files with users' passwords and with tokens |
 //! | [`rules`] | which user may read or build which names |
 //! | `policy` | the three files together, as they were when they were last read |
-//! | `attempts` | how often an address has been wrong |
+//! | `attempts` | wrong credentials by address, and the users known there |
+//! | `checks` | turns at bcrypt |
 //! | [`proxies`] | whose word is taken for where a request comes from |
 //! | [`shares`] | how much one client has at a time |
 //!
@@ -33,13 +34,12 @@ pub use rules::{Identity, Right};
 pub use shares::{Share, Shares};
 pub use source::{Client, Source};
 
-use attempts::Attempts;
 use checks::Checks;
 use policy::Policy;
 use std::{
     num::{NonZeroU32, NonZeroUsize},
     sync::{Arc, PoisonError, RwLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How access is controlled; each field is a setting.
@@ -49,9 +49,9 @@ pub struct AccessSettings {
     pub files: Files,
     /// `AUTH_REALM`: what clients are told that they log in to.
     pub realm: String,
-    /// Wrong passwords or tokens of one address within the window (`AUTH_MAX_FAILURES`).
+    /// Distinct wrong passwords or tokens from one address within the window (`AUTH_MAX_FAILURES`).
     pub max_failures: NonZeroU32,
-    /// From the first of them until they are forgotten (`AUTH_FAILURE_WINDOW`).
+    /// How long an address is blocked, from the first of them (`AUTH_FAILURE_WINDOW`).
     pub failure_window: Duration,
     /// Passwords that are checked at a time (`AUTH_MAX_CHECKS`).
     pub max_checks: NonZeroUsize,
@@ -66,7 +66,6 @@ pub struct AccessSettings {
 pub struct Access {
     settings: AccessSettings,
     policy: RwLock<Arc<Policy>>,
-    attempts: Arc<Attempts>,
     checks: Checks,
 }
 
@@ -75,7 +74,7 @@ pub struct Access {
 pub enum Rejection {
     /// What the request says of its sender is not right, or cannot be read.
     Wrong,
-    /// The address was wrong too often.
+    /// The address is blocked.
     TooManyFailures {
         /// When it may try again.
         retry_after: Duration,
@@ -87,22 +86,18 @@ pub enum Rejection {
 impl Access {
     /// Reads the files. Blocks.
     pub fn open(settings: AccessSettings) -> Result<Self, AccessError> {
-        let policy = Policy::load(&settings.files, settings.max_remembered)?;
+        let policy = Policy::load(&settings)?;
         Ok(Self {
             policy: RwLock::new(Arc::new(policy)),
-            attempts: Arc::new(Attempts::new(
-                settings.max_failures,
-                settings.failure_window,
-                settings.max_remembered,
-            )),
             checks: Checks::new(settings.max_checks, settings.max_queued_checks),
             settings,
         })
     }
 
-    /// Reads the files again, all or none, and forgets which passwords were right. Blocks.
+    /// Reads the files again, all or none, and forgets which passwords were right or wrong, and with that every block.
+    /// Blocks the thread.
     pub fn reload(&self) -> Result<Counts, AccessError> {
-        let policy = Policy::load(&self.settings.files, self.settings.max_remembered)?;
+        let policy = Policy::load(&self.settings)?;
         let counts = policy.counts();
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
         Ok(counts)
@@ -129,8 +124,8 @@ impl Access {
 
     /// Who asks, and with it what they may do, by the files as they are now.
     ///
-    /// A password is compared by bcrypt once, and known again from then on. That happens on a thread of its own, and
-    /// goes on if the client leaves: to break off does not keep a failure from being counted.
+    /// A password is compared by bcrypt once, and known again from then on, right or wrong. That happens on a thread of its
+    /// own, and goes on if the client leaves: to break off does not keep a failure from being counted.
     pub async fn identify(&self, credentials: Credentials, source: Source) -> Result<Grant, Rejection> {
         let policy = self.policy();
         let (user, secret) = match credentials {
@@ -139,43 +134,31 @@ impl Access {
             Credentials::Basic { user, password } => (Some(user), password),
             Credentials::Bearer(token) => (None, token),
         };
-        // The right ones are not looked at either: else it could be told which they are without a limit.
-        self.is_tolerated(source)?;
+        // Tokens are too long and random to be guessed, so a right one passes even if its address is blocked.
         if let Some(name) = policy.tokens.find(&secret) {
             return Ok(policy.grant(Identity::User(name)));
         }
+        let claim = policy.claim(user.as_deref(), &secret);
+        if let Some(known) = policy.known(source, &claim) {
+            return known;
+        }
         let (Some(user), false) = (user, policy.htpasswd.is_empty()) else {
-            self.attempts.failed(source, Instant::now());
+            policy.wrong(source, &claim);
             return Err(Rejection::Wrong);
         };
-        if let Some(name) = policy.verified(&user, &secret) {
-            return Ok(policy.grant(Identity::User(name)));
-        }
         let turn = self.checks.turn().await.ok_or(Rejection::Busy)?;
         // While this one waited, others may have found out.
-        self.is_tolerated(source)?;
-        if let Some(name) = policy.verified(&user, &secret) {
-            return Ok(policy.grant(Identity::User(name)));
+        if let Some(known) = policy.known(source, &claim) {
+            return known;
         }
-        let (attempts, checked) = (self.attempts.clone(), policy.clone());
+        let checked = policy.clone();
         let check = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let name = checked.verify(&user, &secret);
-            if name.is_none() {
-                attempts.failed(source, Instant::now());
-            }
-            name
+            checked.verify(source, &claim, &user, &secret)
         });
         match check.await {
             Ok(Some(name)) => Ok(policy.grant(Identity::User(name))),
             _ => Err(Rejection::Wrong),
-        }
-    }
-
-    fn is_tolerated(&self, source: Source) -> Result<(), Rejection> {
-        match self.attempts.blocked(source, Instant::now()) {
-            Some(retry_after) => Err(Rejection::TooManyFailures { retry_after }),
-            None => Ok(()),
         }
     }
 }

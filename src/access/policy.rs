@@ -1,14 +1,21 @@
 //! What the files say, as they were when they were last read, and what follows from it for somebody.
 
-use super::{AccessError, Identity, Right, htpasswd::Htpasswd, lines::read, rules::Rules, tokens::Tokens};
+use super::{
+    AccessError, AccessSettings, Identity, Rejection, Right, Source,
+    attempts::{Attempts, Claim, Verdict},
+    htpasswd::Htpasswd,
+    lines::read,
+    rules::Rules,
+    tokens::Tokens,
+};
 use crate::oci::RepositoryName;
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 use std::{
     fmt,
-    num::NonZeroUsize,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 /// Where the files are.
@@ -46,7 +53,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// The files together, and which passwords turned out to be right by them.
+/// The files together, and which credentials turned out to be right or wrong by them.
 pub(super) struct Policy {
     pub(super) htpasswd: Htpasswd,
     pub(super) tokens: Tokens,
@@ -54,7 +61,9 @@ pub(super) struct Policy {
     has_rules: bool,
     /// Without it, what is remembered tells nothing of passwords, nor can be provoked to collide.
     key: [u8; 32],
+    /// By hash of the whole claim, from any source.
     verified: Mutex<LruCache<[u8; 32], Arc<str>>>,
+    attempts: Attempts,
 }
 
 impl fmt::Debug for Policy {
@@ -65,7 +74,8 @@ impl fmt::Debug for Policy {
 
 impl Policy {
     /// Reads the files; one that is not set has nothing in it.
-    pub(super) fn load(files: &Files, max_verified: NonZeroUsize) -> Result<Self, AccessError> {
+    pub(super) fn load(settings: &AccessSettings) -> Result<Self, AccessError> {
+        let AccessSettings { files, max_failures, failure_window, max_remembered, .. } = settings;
         let htpasswd = files.htpasswd.as_ref().map(|path| read("AUTH_HTPASSWD", path, Htpasswd::parse));
         let tokens = files.tokens.as_ref().map(|path| read("AUTH_TOKENS", path, Tokens::parse));
         let rules = files.rules.as_ref().map(|path| read("AUTH_RULES", path, Rules::parse));
@@ -82,7 +92,8 @@ impl Policy {
             has_rules: rules.is_some(),
             rules: rules.transpose()?.unwrap_or_default(),
             key,
-            verified: Mutex::new(LruCache::new(max_verified)),
+            verified: Mutex::new(LruCache::new(*max_remembered)),
+            attempts: Attempts::new(*max_failures, *failure_window, *max_remembered),
         })
     }
 
@@ -99,19 +110,52 @@ impl Policy {
         Grant(Some((self.clone(), identity)))
     }
 
-    /// The user whose name and password were right before.
-    pub(super) fn verified(&self, user: &str, password: &str) -> Option<Arc<str>> {
-        let key = self.keyed(&[user, password]);
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+    /// Credentials as they are remembered. No user has an empty name, so that stands for a bearer token.
+    pub(super) fn claim(&self, user: Option<&str>, secret: &str) -> Claim {
+        let user = user.unwrap_or_default();
+        Claim { user: self.keyed(&[user]), whole: self.keyed(&[user, secret]) }
     }
 
-    /// The user whose name and password these are. Takes as long as bcrypt does, who it may be.
-    pub(super) fn verify(&self, user: &str, password: &str) -> Option<Arc<str>> {
-        let [a, b, c, d, e, f, g, h, ..] = self.keyed(&[user]);
-        let name = self.htpasswd.verify(user, password, u64::from_le_bytes([a, b, c, d, e, f, g, h]))?;
-        let key = self.keyed(&[user, password]);
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner).put(key, name.clone());
-        Some(name)
+    /// The answer to a claim that needs no check; `None` if it has to be checked.
+    pub(super) fn known(self: &Arc<Self>, source: Source, claim: &Claim) -> Option<Result<Grant, Rejection>> {
+        let right = |name| Some(Ok(self.grant(Identity::User(name))));
+        match self.attempts.look(source, claim, Instant::now()) {
+            Verdict::Right(name) => right(name),
+            Verdict::Wrong => Some(Err(Rejection::Wrong)),
+            Verdict::Blocked(retry_after) => Some(Err(Rejection::TooManyFailures { retry_after })),
+            Verdict::Unknown => {
+                let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+                let name = verified.get(&claim.whole)?.clone();
+                self.attempts.succeeded(source, claim, name.clone());
+                right(name)
+            }
+        }
+    }
+
+    /// The user whose name and password these are; else the claim counts as wrong. Takes as long for unknown users.
+    pub(super) fn verify(
+        &self,
+        source: Source,
+        claim: &Claim,
+        user: &str,
+        password: &str,
+    ) -> Option<Arc<str>> {
+        let [a, b, c, d, e, f, g, h, ..] = claim.user;
+        let name = self.htpasswd.verify(user, password, u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        match &name {
+            Some(name) => {
+                let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+                verified.put(claim.whole, name.clone());
+                self.attempts.succeeded(source, claim, name.clone());
+            }
+            None => self.wrong(source, claim),
+        }
+        name
+    }
+
+    /// Counts a wrong claim.
+    pub(super) fn wrong(&self, source: Source, claim: &Claim) {
+        self.attempts.failed(source, claim, Instant::now());
     }
 
     fn keyed(&self, parts: &[&str]) -> [u8; 32] {

@@ -16,15 +16,18 @@ fn write(dir: &Path, passwords: &[(&str, &str)]) -> Files {
 }
 
 fn open(files: Files, max_failures: u32) -> Access {
-    let one = NonZeroUsize::MIN;
+    open_remembering(files, max_failures, NonZeroUsize::MIN)
+}
+
+fn open_remembering(files: Files, max_failures: u32, max_remembered: NonZeroUsize) -> Access {
     Access::open(AccessSettings {
         files,
         realm: "here".into(),
         max_failures: NonZeroU32::new(max_failures).unwrap(),
         failure_window: Duration::from_secs(3600),
-        max_checks: one,
+        max_checks: NonZeroUsize::MIN,
         max_queued_checks: 1000,
-        max_remembered: one,
+        max_remembered,
     })
     .unwrap()
 }
@@ -65,24 +68,66 @@ async fn passwords_and_tokens_lead_to_users() {
     }
 }
 
+fn is_blocked(result: Result<String, Rejection>) -> bool {
+    matches!(result, Err(Rejection::TooManyFailures { retry_after }) if retry_after > Duration::ZERO)
+}
+
 #[tokio::test]
-async fn after_too_many_failures_even_what_is_right_is_not_looked_at() {
+async fn after_too_many_failures_what_was_never_right_from_there_is_not_looked_at() {
     let dir = tempfile::tempdir().unwrap();
-    let access = open(write(dir.path(), &[("alice", "one")]), 3);
+    let files = write(dir.path(), &[("alice", "one"), ("bob", "two")]);
+    let access = open_remembering(files, 3, NonZeroUsize::new(10).unwrap());
     assert_eq!(who(&access, basic("alice", "one")).await.unwrap(), "alice");
-    for credentials in [basic("alice", "x"), Credentials::Bearer("x".into()), basic("eve", "x")] {
+    // Right, and known to be, but not from there.
+    let elsewhere = Source::of("192.0.2.1".parse().unwrap());
+    assert!(access.identify(basic("bob", "two"), elsewhere).await.is_ok());
+    for credentials in [basic("bob", "x"), Credentials::Bearer("x".into()), basic("eve", "x")] {
         assert_eq!(who(&access, credentials).await, Err(Rejection::Wrong));
     }
-    for credentials in [basic("alice", "one"), Credentials::Bearer(TOKEN.into()), basic("eve", "x")] {
-        let rejection = who(&access, credentials).await.unwrap_err();
-        assert!(
-            matches!(rejection, Rejection::TooManyFailures { retry_after } if retry_after > Duration::ZERO)
-        );
+    for credentials in [basic("bob", "two"), basic("bob", "x"), basic("eve", "y"), basic("alice", "y")] {
+        assert!(is_blocked(who(&access, credentials).await));
+    }
+    assert_eq!(who(&access, basic("alice", "one")).await.unwrap(), "alice");
+    // Tokens cannot be found by trying.
+    for credentials in [Credentials::Bearer(TOKEN.into()), basic("eve", TOKEN)] {
+        assert_eq!(who(&access, credentials).await.unwrap(), "ci");
     }
     // Whoever claims nothing guesses nothing.
     assert_eq!(who(&access, Credentials::None).await.unwrap(), "anonymous");
-    let elsewhere = Source::of("192.0.2.1".parse().unwrap());
-    assert!(access.identify(basic("alice", "one"), elsewhere).await.is_ok());
+    assert!(access.identify(basic("bob", "two"), elsewhere).await.is_ok());
+    // After a reload other credentials may be right, so nothing is held against anybody.
+    access.reload().unwrap();
+    assert_eq!(who(&access, basic("bob", "two")).await.unwrap(), "bob");
+}
+
+#[tokio::test]
+async fn a_stale_password_is_one_failure_however_often_and_however_many_at_once_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(write(dir.path(), &[("alice", "one"), ("bob", "two")]), 3);
+    for _ in 0..2 {
+        let stale = (0..50).map(|_| who(&access, basic("alice", "former")));
+        for result in futures_util::future::join_all(stale).await {
+            assert_eq!(result, Err(Rejection::Wrong));
+        }
+    }
+    assert_eq!(who(&access, basic("alice", "other")).await, Err(Rejection::Wrong));
+    assert_eq!(who(&access, basic("bob", "two")).await.unwrap(), "bob");
+    assert_eq!(who(&access, basic("alice", "third")).await, Err(Rejection::Wrong));
+    assert!(is_blocked(who(&access, basic("alice", "former")).await));
+}
+
+#[tokio::test]
+async fn a_known_wrong_password_needs_no_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(write(dir.path(), &[("alice", "one")]), 3);
+    assert_eq!(who(&access, basic("alice", "former")).await, Err(Rejection::Wrong));
+    let turn = access.checks.turn().await.unwrap();
+    // With the one turn taken, whatever has to be checked waits.
+    let mut other = Box::pin(who(&access, basic("alice", "other")));
+    assert!(futures_util::poll!(other.as_mut()).is_pending());
+    assert_eq!(who(&access, basic("alice", "former")).await, Err(Rejection::Wrong));
+    drop(turn);
+    assert_eq!(other.await, Err(Rejection::Wrong));
 }
 
 #[tokio::test]

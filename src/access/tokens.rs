@@ -1,6 +1,7 @@
 //! Tokens: `name:hash` a line, where the hash is the SHA-256 of the token in hexadecimal.
 //!
-//! A token is long and random, so unlike a password it needs no slow hash; and no token lies on the disk.
+//! A token is long and random, so unlike a password it needs neither a slow hash nor a limit on guesses; and no token lies
+//! on the disk.
 
 use super::lines::{BadLine, check_user, lines};
 use crate::oci::Digest;

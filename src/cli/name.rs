@@ -36,6 +36,7 @@ pub fn parse_with_tag(text: &str, config: &Config) -> Result<(RepositoryName, Op
     match parse(text, config)? {
         (_, Some(Reference::Digest(digest))) => Err(ImageNameError::Digest(digest.to_string())),
         (name, Some(Reference::Tag(tag))) => Ok((name, Some(tag))),
+        (name, Some(Reference::Referrer(tag))) => Ok((name, Some(tag.as_tag().clone()))),
         (name, None) => Ok((name, None)),
     }
 }

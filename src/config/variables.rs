@@ -175,9 +175,9 @@ settings! {
     auth_realm "AUTH_REALM" = "forge-registry",
         "What clients are told that they log in to.";
     auth_max_failures "AUTH_MAX_FAILURES" = "10",
-        "Wrong passwords and tokens of one address, after which none is looked at any more (429).";
+        "Distinct wrong passwords and tokens from one address that block it (429); tokens, and users who logged in from there before, still pass.";
     auth_failure_window "AUTH_FAILURE_WINDOW" = "5m",
-        "How long after the first of them they are forgotten.";
+        "How long it is blocked, from the first of them.";
     auth_max_checks "AUTH_MAX_CHECKS" = "",
         "Passwords that are checked at a time; the number of processors if not set.";
     auth_max_queued_checks "AUTH_MAX_QUEUED_CHECKS" = "256",

@@ -73,10 +73,13 @@ pub fn manifest(
     reference: &Reference,
     answer: &ManifestAnswer,
 ) -> Result<Response<Body>, Failure> {
-    let by_tag = matches!(reference, Reference::Tag(_));
+    let by_tag = match reference {
+        Reference::Tag(_) | Reference::Referrer(_) => true,
+        Reference::Digest(_) => false,
+    };
     let zstd = by_tag && answer.documents.iter().any(Document::has_zstd);
     let document = match reference {
-        Reference::Tag(_) => {
+        Reference::Tag(_) | Reference::Referrer(_) => {
             // The other form has layers that such a client can unpack.
             let fit =
                 |document: &&Document| !(zstd && agent::lacks_zstd(asked.headers) && document.has_zstd());

@@ -6,7 +6,7 @@
 //! | wrong credentials, whatever is asked for | 401 `UNAUTHORIZED` with a challenge |
 //! | a name that this user may not read, be there one or not | 403 `DENIED` |
 //! | something that would have to be built, and this user may not | 403 `DENIED` |
-//! | too many wrong credentials from an address | 429 `TOOMANYREQUESTS` |
+//! | too many different wrong credentials from an address, and these are not known to be right there | 429 `TOOMANYREQUESTS` |
 //!
 //! Whoever has not logged in gets 401 instead of 403: containerd sends its credentials only when it is asked to.
 //! `/v2/` asks whenever there is anything to log in with, since all other clients send theirs only if that did.
@@ -188,7 +188,7 @@ fn refused(rejection: Rejection, challenge: &HeaderValue) -> Failure {
     match rejection {
         Rejection::Wrong => unauthorized("the user name, the password or the token is wrong", challenge),
         Rejection::TooManyFailures { retry_after } => later(
-            "too many wrong passwords or tokens came from this address (AUTH_MAX_FAILURES)",
+            "too many different wrong passwords or tokens came from this address (AUTH_MAX_FAILURES)",
             retry_after,
         ),
         Rejection::Busy => {

@@ -129,6 +129,9 @@ fn the_configured_limits_hold() {
     assert!(get("/v2/a/bcd/manifests/123").is_ok());
     assert!(matches!(get("/v2/a/bcde/manifests/123"), Err(RouteError::Name(NameError::TooLong { .. }))));
     assert!(matches!(get("/v2/a/bcd/manifests/1234"), Err(RouteError::Tag(_))));
+    // Nobody chooses these: a client that looks for a signature has to get "unknown", not "invalid".
+    let signature = format!("{}.sig", DIGEST.replace(':', "-"));
+    assert_eq!(get(&format!("/v2/a/manifests/{signature}")), manifest("a", &signature));
     assert_eq!(get("/v2/_catalog?n=9"), Ok(Route::Catalog { page: Page { size: 2, last: None } }));
 }
 

@@ -13,4 +13,4 @@ pub use digest::{Digest, DigestError, DigestWriter};
 pub use error::{ErrorBody, ErrorCode, ErrorEntry};
 pub use manifest::{Descriptor, Document, Index, Manifest, Platform};
 pub use name::{NameError, RepositoryName};
-pub use reference::{Reference, ReferenceError, Tag, TagError};
+pub use reference::{Reference, ReferenceError, ReferrerTag, Tag, TagError};

@@ -1,4 +1,4 @@
-//! What a manifest is asked for by: a tag or a digest.
+//! What a manifest is asked for by: a tag, the tag of a referrer, or a digest.
 
 use super::{Digest, DigestError};
 use std::{fmt, sync::Arc};
@@ -61,11 +61,66 @@ impl fmt::Debug for Tag {
     }
 }
 
-/// A tag or a digest: only a digest has a colon.
+/// A tag that clients derive from a manifest's digest to find what refers to it: signatures, attestations, SBOMs.
+///
+/// ```text
+/// referrer  ::= algorithm "-" encoded suffix?
+/// algorithm ::= "sha256" | "sha384" | "sha512" | "blake3"     encoded ::= [0-9a-f]{64,}     suffix ::= "." [a-zA-Z0-9._-]*
+/// ```
+/// Without a suffix it is the distribution specification's referrers tag schema, which cuts the encoded part at 64
+/// characters. cosign and its relatives append `.sig`, `.att` or `.sbom`, and do not cut.
+///
+/// Not a [`Tag`], because no source of images has such a revision: clients ask for it with every pull and expect a 404 at
+/// once.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ReferrerTag(Tag);
+
+impl ReferrerTag {
+    /// Digest algorithms in use. No others, since `build-<64 hex>` may well be a branch.
+    const ALGORITHMS: [&str; 4] = ["sha256", "sha384", "sha512", "blake3"];
+    /// Where the referrers tag schema cuts the encoded part.
+    const MIN_ENCODED: usize = 64;
+
+    /// Parses a referrer's tag; nothing if it is any other string.
+    pub fn parse(s: &str) -> Option<Self> {
+        let (algorithm, rest) = s.split_once('-')?;
+        let encoded = rest.split_once('.').map_or(rest, |(encoded, _)| encoded);
+        let is_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        if !Self::ALGORITHMS.contains(&algorithm)
+            || encoded.len() < Self::MIN_ENCODED
+            || !encoded.bytes().all(is_hex)
+        {
+            return None;
+        }
+        // The operator's limit does not apply: a client cannot choose a shorter one.
+        Tag::parse(s, Tag::MAX_LENGTH).ok().map(Self)
+    }
+
+    /// The tag as a key of the index. Never a revision of a source.
+    pub fn as_tag(&self) -> &Tag {
+        &self.0
+    }
+}
+
+impl fmt::Display for ReferrerTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for ReferrerTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A tag, a referrer's tag, or a digest: only a digest has a colon.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reference {
     /// A name that can move.
     Tag(Tag),
+    /// What refers to a manifest, by the manifest's digest.
+    Referrer(ReferrerTag),
     /// The content itself.
     Digest(Digest),
 }
@@ -82,9 +137,15 @@ pub enum ReferenceError {
 }
 
 impl Reference {
-    /// Parses a digest, or a tag of at most `tag_limit` bytes.
+    /// Parses a digest, a referrer's tag, or a tag of at most `tag_limit` bytes.
     pub fn parse(s: &str, tag_limit: usize) -> Result<Self, ReferenceError> {
-        Ok(if s.contains(':') { Self::Digest(s.parse()?) } else { Self::Tag(Tag::parse(s, tag_limit)?) })
+        if s.contains(':') {
+            return Ok(Self::Digest(s.parse()?));
+        }
+        Ok(match ReferrerTag::parse(s) {
+            Some(referrer) => Self::Referrer(referrer),
+            None => Self::Tag(Tag::parse(s, tag_limit)?),
+        })
     }
 }
 
@@ -92,6 +153,7 @@ impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tag(tag) => tag.fmt(f),
+            Self::Referrer(tag) => tag.fmt(f),
             Self::Digest(digest) => digest.fmt(f),
         }
     }
@@ -102,7 +164,51 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn parse(s: &str) -> Reference {
+        // No longer than some operator allows.
+        Reference::parse(s, 70).unwrap()
+    }
+
+    #[test]
+    fn what_a_client_derives_from_a_digest_is_no_tag_of_an_image() {
+        let hex = "0123456789abcdef".repeat(4);
+        for suffix in ["", ".sig", ".att", ".sbom", ".", ".sbom.json"] {
+            for tag in [format!("sha256-{hex}{suffix}"), format!("sha512-{hex}{suffix}")] {
+                assert_eq!(parse(&tag), Reference::Referrer(ReferrerTag(tag.parse().unwrap())));
+                assert_eq!(parse(&tag).to_string(), tag);
+            }
+        }
+        // cosign does not cut.
+        assert!(matches!(parse(&format!("sha384-{hex}{}.sbom", &hex[..32])), Reference::Referrer(_)));
+        for other in [
+            &format!("build-{hex}"),
+            &format!("sha256-{}", &hex[1..]),
+            &format!("SHA256-{}", &hex[2..]),
+            &hex,
+            "sha256",
+            "sha256-latest",
+            "sha256-.sig",
+        ] {
+            assert_eq!(parse(other), Reference::Tag(other.parse().unwrap()));
+        }
+        for other in
+            [format!("sha256-{}", hex.to_uppercase()), format!("sha256-{hex}-sig"), format!("v-sha256-{hex}")]
+        {
+            assert_eq!(ReferrerTag::parse(&other), None, "{other}");
+        }
+        // Nor is it a tag if it is longer than any may be.
+        assert!(Reference::parse(&format!("sha512-{hex}{hex}.sig"), Tag::MAX_LENGTH).is_err());
+        assert!(Reference::parse(&format!("sha256-{hex}.s/g"), Tag::MAX_LENGTH).is_err());
+    }
+
     proptest! {
+        #[test]
+        fn a_reference_is_printed_as_it_was_written(s in "(sha256-[0-9a-f]{63,65})?[a-z.]{0,3}\\PC{0,2}") {
+            if let Ok(reference) = Reference::parse(&s, Tag::MAX_LENGTH) {
+                prop_assert_eq!(reference.to_string(), s);
+            }
+        }
+
         #[test]
         fn every_tag_of_the_specification_is_accepted(tag in "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}") {
             let parsed = tag.parse::<Tag>().unwrap();

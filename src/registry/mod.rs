@@ -7,6 +7,9 @@
 //! 2. the evaluator says which derivation the name means now (`tags.rs`), and its image is known (`images.rs`);
 //! 3. nix-daemon realises it, it is recognised, hashed and written to the index (`images.rs`).
 //!
+//! A request for the tag of a referrer, which is what clients look for signatures by, is answered from the index alone
+//! (`referrers.rs`).
+//!
 //! A request for a digest is answered from the index; the bytes come from the store or the blob cache, and are made
 //! again if they have gone (`blobs.rs`).
 
@@ -25,6 +28,7 @@ mod memory;
 mod packages;
 mod plan;
 mod readiness;
+mod referrers;
 mod retention;
 mod snapshot;
 mod state;
@@ -277,6 +281,11 @@ impl Registry {
                 self.touch(image.id);
                 Ok(ManifestAnswer { documents: image.documents.to_vec() })
             }
+            Reference::Referrer(tag) => {
+                let image = self.referrer(repository, tag)?;
+                self.touch(image.id);
+                Ok(ManifestAnswer { documents: image.documents.to_vec() })
+            }
             Reference::Digest(digest) => {
                 let document = match self.document_in(repository, digest)? {
                     Some(document) => document,
@@ -318,6 +327,8 @@ impl Registry {
         let tag = match reference {
             Reference::Tag(tag) => tag.clone(),
             Reference::Digest(_) => tags::latest(),
+            // Nothing is ever done for one.
+            Reference::Referrer(_) => return None,
         };
         self.updating.running(&(repository.clone(), tag)).map(|flight| flight.work)
     }

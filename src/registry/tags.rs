@@ -87,7 +87,7 @@ impl Registry {
 
     /// What the tag led to when it was last asked for, by itself or as another name of the same image, whatever the
     /// settings were.
-    fn led_to(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<Indexed>> {
+    pub(super) fn led_to(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<Indexed>> {
         if let Some(Known { image, .. }) = self.known(repository, tag) {
             return Ok(Some(image));
         }
@@ -365,7 +365,7 @@ impl Registry {
     }
 
     /// The tags that the image of `latest` states itself; known once it has been read.
-    fn own_tags(&self, repository: &RepositoryName) -> Vec<Tag> {
+    pub(super) fn own_tags(&self, repository: &RepositoryName) -> Vec<Tag> {
         let row = self.index.tag(repository, &latest()).ok().flatten();
         let image = row.and_then(|row| self.index.image(&row.image).ok().flatten());
         image.map_or_else(Vec::new, |image| image.tags.iter().filter_map(|tag| tag.parse().ok()).collect())

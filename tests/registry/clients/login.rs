@@ -164,3 +164,28 @@ fn containerd_pulls_with_a_password_a_token_and_a_header() {
     // What anybody may read needs nothing.
     pull(&["--plain-http"], &guarded.image("hello-flat")).expect();
 }
+
+#[test]
+fn containerd_with_a_stale_password_locks_nobody_out() {
+    let (flake, files) = (Flake::new(""), Files::new(&["alice", "bob"], "allow build authenticated *\n"));
+    let registry = files.registry(&flake, &[("AUTH_MAX_FAILURES", "3"), ("AUTH_FAILURE_WINDOW", "1h")]);
+    let containerd = Containerd::start();
+    let image = format!("{}/packages/hello-plain:latest", registry.address);
+    let pull = |login: &str| {
+        let options = ["images", "pull", "--snapshotter=native", "--plain-http", "--user", login];
+        containerd.ctr(&[&options[..], &[&image]].concat())
+    };
+    for _ in 0..4 {
+        assert!(pull("alice:former").expect_failure().contains("401"));
+    }
+    let sent = registry.logged("the user name, the password or the token is wrong");
+    assert!(sent > 4, "containerd sent the stale password {sent} times");
+    pull("alice:alice-password").expect();
+    // Guesses are limited as before, and who was right is let in.
+    assert!(pull("bob:1").expect_failure().contains("401"));
+    // containerd repeats the third wrong one as well, and prints what it got last.
+    assert!(pull("bob:2").expect_failure().contains("429"));
+    assert!(pull("bob:bob-password").expect_failure().contains("429"));
+    pull("alice:alice-password").expect();
+    pull(&format!("token:{TOKEN}")).expect();
+}

@@ -13,6 +13,7 @@ mod mirrors;
 mod podman;
 mod proxy;
 mod scenarios;
+mod signatures;
 mod skopeo;
 mod slow;
 
