@@ -24,7 +24,7 @@ property() { enter systemctl show -P "$1" forge-registry.service; }
 log_of() { enter journalctl --no-pager --output cat --unit "$@"; }
 pull() { skopeo copy --quiet --src-tls-verify=false "docker://127.0.0.1:6443/$1:latest" "oci:$work/pulled:$1"; }
 fetch() { curl --silent --show-error --fail --max-time 60 "$@"; }
-evaluate() { socat -t 60 - "UNIX-CONNECT:/proc/$leader/root/run/forge-registry/evaluator.socket" <<<"$1"; }
+evaluate() { socat -t 60 - "UNIX-CONNECT:/proc/$leader/root/run/forge-registry/${2:-evaluator}.socket" <<<"$1" | sed 's/\\u001b\[[0-9;]*m//g'; }
 
 # --- the units
 
@@ -97,7 +97,8 @@ reload() {
 }
 install -D -m 755 /dev/stdin "$machine/usr/local/bin/nix-instantiate-of" <<-'END'
 	#!/bin/sh
-	NIX_REMOTE=daemon exec /nix/var/nix/profiles/default/bin/nix --extra-experimental-features 'nix-command flakes' \
+	export NIX_REMOTE=daemon NIX_PATH=examples=/srv/examples:busybox=/srv/busybox
+	exec /nix/var/nix/profiles/default/bin/nix --extra-experimental-features 'nix-command flakes' \
 		eval --impure --raw "path:/srv/flake#$1.drvPath"
 END
 check "a reload serves what is new in the catalog, by the same process" reload
@@ -141,20 +142,77 @@ new_certificate() {
 }
 check "a reload serves the new certificate, by the same process" new_certificate
 
-# --- the evaluator from within
+# --- fetcher and evaluator from within
 
 secrets() {
 	local file
-	for file in /etc/shadow /etc/credstore/forge-evaluator.access-tokens /var/lib/private/forge-registry/index.redb; do
-		has "$(evaluate "builtins.readFile $file")" "ermission denied" || return 1
+	for file in /etc/shadow /etc/passwd /etc/credstore/forge-fetcher.access-tokens /srv/private /proc/self/environ \
+		/var/lib/private/forge-registry/index.redb; do
+		has "$(evaluate "builtins.readFile $file")" "is forbidden in restricted mode" || return 1
 	done
 }
-check "evaluations cannot read /etc/shadow, root's credentials or the registry's state" secrets
-check "evaluations see no home directory" has "$(evaluate 'builtins.readDir /root')" "ermission denied"
-check "evaluations have the credential that is theirs" \
-	has "$(evaluate 'builtins.readFile (builtins.getEnv "NIX_USER_CONF_FILES")')" "secret.example=not-for-the-registry"
-check "only the registry may ask for evaluations" \
-	same "$(enter stat -c '%A %U:%G' /run/forge-registry/evaluator.socket)" "srw-rw---- root:forge-evaluator"
+check "evaluations read no file of the host" secrets
+check "evaluations have no environment" same "$(evaluate 'builtins.getEnv "HOME" + builtins.getEnv "NIX_REMOTE"' | tail -n 1)" '""'
+check "evaluations know no flakes" has "$(evaluate 'builtins.getFlake "path:/srv/flake"')" "'flakes' is disabled"
+check "only the registry may have something fetched or evaluated" \
+	same "$(enter stat -c '%A %U:%G' /run/forge-registry/evaluator.socket /run/forge-registry/fetcher.socket | sort -u)" "srw-rw---- root:forge-evaluator"
+
+# The same units, with a shell in place of Nix.
+cat >"$machine/srv/examples/probe" <<-'END'
+	for file in /etc/shadow /etc/credstore /etc/forge-registry /etc/systemd /home/* /root/* /srv/* /var/lib/* /var/cache/* \
+		/var/log/* /run/credentials/*/* /run/dbus /run/systemd/private /boot /tmp/* /opt; do
+		[ ! -e "$file" ] || echo "sees $file" | sed 's,credentials/[^/]*,credentials/it,'
+	done
+	find / -xdev -type d 2>/dev/null | while read -r folder; do
+		{ echo >"$folder/.probe"; } 2>/dev/null && rm "$folder/.probe" && echo "writes in $folder"
+	done
+	[ -n "$NIX_USER_CONF_FILES" ] && grep -l secret.example "$NIX_USER_CONF_FILES" >/dev/null && echo "reads the access tokens"
+	for address in 127.0.0.1 169.254.169.254; do
+		nc -w 1 $address 6500 </dev/null >/dev/null 2>&1 && echo "reaches $address"
+	done
+	echo "ends"
+END
+# within SERVICE: what it sees and does.
+within() {
+	cat >"$machine/etc/systemd/system/forge-$1@.service.d/probe.conf" <<-END
+		[Service]
+		BindReadOnlyPaths=/srv/examples/probe:/usr/local/probe
+		ExecStart=
+		ExecStart=/usr/bin/busybox sh /usr/local/probe
+	END
+	enter systemctl daemon-reload
+	evaluate "" "$1" | sort
+	rm "$machine/etc/systemd/system/forge-$1@.service.d/probe.conf"
+	enter systemctl daemon-reload
+}
+mkdir -p "$machine/usr/local" && touch "$machine/usr/local/probe"
+socat TCP-LISTEN:6500,fork,reuseaddr PIPE &
+metadata=$!
+confined() {
+	diff - <(within fetcher) <<-END || return 1
+		ends
+		reaches 127.0.0.1
+		reads the access tokens
+		sees /run/credentials/it/access-tokens
+		sees /srv/flake
+		sees /var/cache/forge-fetcher
+		writes in /tmp
+		writes in /var/cache/forge-fetcher
+		writes in /var/tmp
+	END
+	diff - <(within evaluator) <<-END
+		ends
+		reaches 127.0.0.1
+		sees /srv/busybox
+		sees /srv/examples
+		sees /var/cache/forge-evaluator
+		writes in /tmp
+		writes in /var/cache/forge-evaluator
+		writes in /var/tmp
+	END
+}
+check "each sees what it is for: the fetcher the flake and the tokens, the evaluator neither, and no metadata of a cloud" confined
+kill $metadata
 
 # --- the registry from within
 
@@ -207,6 +265,7 @@ cat >"$machine/etc/forge-registry/probe" <<-'END'
 	[ "$(ls /nix/store | wc -l)" -gt 5 ] && cat /nix/store/*hello*/* >/dev/null 2>&1
 	[ -r /nix/store ] && echo "probe: reads the store"
 	[ -S /run/forge-registry/evaluator.socket ] && echo "probe: sees the evaluator's socket"
+	[ -S /run/forge-registry/fetcher.socket ] && echo "probe: sees the fetcher's socket"
 	[ -S /nix/var/nix/daemon-socket/socket ] && echo "probe: sees nix-daemon's socket"
 	echo "probe: ends"
 END
@@ -220,12 +279,13 @@ probe() {
 		probe: reads the store
 		probe: sees nix-daemon's socket
 		probe: sees the evaluator's socket
+		probe: sees the fetcher's socket
 		probe: writes in /var/lib/forge-registry
 		probe: writes in /var/lib/forge-registry/blobs
 		probe: writes in /var/lib/forge-registry/gcroots
 		probe: writes in /var/lib/forge-registry/layers
 	END
 }
-check "within the unit nothing runs, and nothing is written but the state, or seen but the store and two sockets" probe
+check "within the unit nothing runs, and nothing is written but the state, or seen but the store and three sockets" probe
 
 echo "$passed passed, $failed failed"

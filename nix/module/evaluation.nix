@@ -108,7 +108,7 @@ let
         RuntimeMaxSec = cfg.evaluator.timeLimit;
 
         # An empty root: of the host, there is what it takes to run Nix and git, and to find other hosts.
-        RootDirectory = "/run/${name}-root";
+        RootDirectory = "/run/private/${name}-root"; # where systemd puts what a dynamic user leaves behind
         RuntimeDirectory = "${name}-root";
         RuntimeDirectoryMode = "0755";
         RuntimeDirectoryPreserve = true; # others may be using it
@@ -137,6 +137,8 @@ let
           ]
           ++ settings.folders
         );
+        ReadOnlyPaths = [ "-+/run" ];
+        InaccessiblePaths = [ "-+/run/${name}-root" ]; # the same tree a second time
         # Nix, and git, which it starts for some sources.
         NoExecPaths = "/";
         ExecPaths = [ "/nix/store" ];

@@ -81,10 +81,10 @@ pkgs.testers.runNixOSTest {
       mode = "0400";
     };
     # what examples/ is made around
-    systemd.services."forge-evaluator@".environment = {
-      FORGE_EXAMPLE_BUSYBOX = "${busybox}/bin/busybox";
-      FORGE_EXAMPLE_LARGE_MIB = "64";
-    };
+    services.forge-registry.evaluator.nixPath = [
+      "busybox=${busybox}/bin"
+      "forge-example-parameters=${pkgs.writeText "parameters.json" ''{"FORGE_EXAMPLE_LARGE_MIB":"64"}''}"
+    ];
   };
 
   nodes.client = {
@@ -161,7 +161,11 @@ pkgs.testers.runNixOSTest {
         client.fail("curl --silent --fail https://server:6444/v2/")
 
     with subtest("it is confined"):
-        for unit, highest in [("forge-registry.service", 5), ("forge-evaluator@.service", 16)]:
+        for unit, highest in [
+            ("forge-registry.service", 5),
+            ("forge-fetcher@.service", 10),
+            ("forge-evaluator@.service", 10),
+        ]:
             print(server.succeed(f"systemd-analyze security --no-pager --threshold={highest} {unit}"))
         pid = show("MainPID")
         for line in ["CapEff:.0*", "CapBnd:.0*", "NoNewPrivs:.1", "Seccomp:.2"]:
@@ -174,15 +178,15 @@ pkgs.testers.runNixOSTest {
         server.succeed(f"{within} touch /var/lib/forge-registry/x")
         server.fail("journalctl --unit forge-registry.service | grep --extended-regexp ' (WARN|ERROR) '")
 
-    with subtest("the evaluator has its own credential and nobody else's"):
+    with subtest("the evaluator has neither the host's files nor the access tokens"):
         def evaluate(expression):
             return server.succeed(
                 f"echo '{expression}' | ${pkgs.lib.getExe pkgs.socat} -t 60 - UNIX-CONNECT:/run/forge-registry/evaluator.socket"
             )
 
-        assert "Permission denied" in evaluate("builtins.readFile /etc/shadow")
-        assert "Permission denied" in evaluate("builtins.readFile /etc/tokens")
-        assert "secret.example" in evaluate('builtins.readFile (builtins.getEnv "NIX_USER_CONF_FILES")')
+        for path in ["/etc/shadow", "/etc/passwd", "/etc/tokens", "/proc/self/environ"]:
+            assert "is forbidden" in evaluate(f"builtins.readFile {path}")
+        assert "is disabled" in evaluate('builtins.getFlake "path:/etc"')
 
     with subtest("it stops"):
         server.succeed("systemctl stop forge-registry.socket forge-registry-https.socket forge-registry.service")
