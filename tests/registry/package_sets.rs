@@ -1,6 +1,9 @@
 //! Names that are packages of a package set: `git/htop`, `shell/git`.
 
-use crate::support::{Flake, Registry, layers, nonce};
+use crate::{
+    bed::Bed,
+    support::{Flake, Registry, layers, nonce},
+};
 use serde_json::{Value, json};
 use std::{fs, path::Path, process::Command};
 
@@ -180,6 +183,22 @@ fn a_flake_goes_first_and_its_forms_are_its_own() {
     assert!(message.contains("; and there is no package helloo in"), "{message}");
     let message = registry.manifest("packages/nano", "latest").is_error(404, "NAME_UNKNOWN");
     assert!(!message.contains("package nano"), "{message}");
+}
+
+#[test]
+fn an_entry_of_the_evaluators_search_path_is_used_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    package_set(folder.path(), "1.0");
+    let bed = Bed::up_with(&[("TESTBED_NIX_PATH", &format!("ours={}", folder.path().display()))]);
+    let registry = bed.registry(&Flake::new(""), &[("FLAKE", ""), ("PACKAGE_SET", "<ours>")]);
+    registry.pull("hello", "latest");
+    assert!(bed.store_path("-source").is_none(), "the set was copied to the store");
+    let message = registry.manifest("hello", "v1").is_error(404, "MANIFEST_UNKNOWN");
+    assert!(message.contains("has no tag v1"), "{message}");
+    // One that it has not.
+    let registry = bed.registry(&Flake::new(""), &[("FLAKE", ""), ("PACKAGE_SET", "<theirs>")]);
+    let message = registry.manifest("hello", "latest").is_error(422, "MANIFEST_UNKNOWN");
+    assert!(message.contains("file 'theirs' was not found"), "{message}");
 }
 
 #[test]
