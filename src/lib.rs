@@ -20,3 +20,4 @@ pub mod oci;
 pub mod registry;
 pub mod resolve;
 pub mod seccomp;
+pub mod unix_socket;

@@ -32,8 +32,9 @@ pub async fn serve(config: Config, inherited: InheritedSockets) -> ExitCode {
 }
 
 /// The admin socket. Without it images are served all the same, so only one that was asked for must be there.
-fn admin_socket(config: &Config) -> Result<Option<admin::Server>, admin::BindError> {
-    match admin::Server::bind(&config.admin_socket) {
+fn admin_socket(config: &Config) -> Result<Option<admin::Server>, String> {
+    let path = &config.admin_socket;
+    match admin::Server::bind(path).map_err(|error| format!("ADMIN_SOCKET={}: {error}", path.display())) {
         Ok(server) => Ok(Some(server)),
         Err(error) if config.admin_socket_is_set => Err(error),
         Err(error) => {
