@@ -158,7 +158,7 @@ fn refusal(error: &RegistryError) -> Response<Full<Bytes>> {
 }
 
 fn failure(status: StatusCode, code: ErrorCode, message: String) -> Response<Full<Bytes>> {
-    let entry = ErrorEntry { code: code.as_str(), message, detail: serde_json::Value::Null };
+    let entry = ErrorEntry::new(code, &message, serde_json::Value::Null);
     response(status, json(&ErrorBody { errors: vec![entry] }))
 }
 
