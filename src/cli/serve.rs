@@ -62,8 +62,7 @@ async fn try_serve(
     let (metrics_listeners, metrics_sockets) = metrics_listeners(&config, inherited.metrics).await?;
     let (listeners, sockets) = listeners(&config, inherited.http, tls.clone()).await?;
     access::warn_of_plain(&config, &listeners);
-    config.server.max_connections =
-        open_files::connections(config.server.max_connections, config.registry.max_mapped_files);
+    open_files::fit(&mut config.server, config.registry.max_mapped_files);
     let admin = admin_socket(&config)?.map(|server| tokio::spawn(server.run(registry.clone())));
     let maintenance = tokio::spawn(registry.clone().maintain());
     let reloaded = Reloaded { registry: registry.clone(), access: access.clone(), tls };

@@ -6,6 +6,7 @@
 //! Nix or of image formats.
 
 pub mod accept;
+mod activity;
 mod agent;
 mod answer;
 mod api;
@@ -15,6 +16,7 @@ mod connection;
 mod crowd;
 mod encoding;
 pub mod error;
+mod flight;
 mod guard;
 mod io;
 mod limits;
@@ -27,6 +29,7 @@ pub mod range;
 mod reason;
 mod refusal;
 mod request_id;
+mod room;
 pub mod route;
 pub mod server;
 pub mod service;

@@ -123,6 +123,8 @@ impl<A: Api> Service<A> {
         log.client(source);
         let (parts, mut body) = request.into_parts();
         let drained = drain(&parts, &mut body).await;
+        // From now on it is the registry that is waited for.
+        drop(body);
         let asked = Asked {
             method: &parts.method,
             headers: &parts.headers,

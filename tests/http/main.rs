@@ -2,6 +2,7 @@
 
 mod answers;
 mod connections;
+mod crowded;
 mod encoded;
 mod http2;
 mod log;
