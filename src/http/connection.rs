@@ -6,6 +6,7 @@ use super::{
     crowd::{Crowd, Place},
     error::Failure,
     flight::{Flight, Tracked, Upload},
+    host,
     io::Watched,
     limits::ServerLimits,
     peer::Peer,
@@ -218,8 +219,11 @@ impl<A: Api> Shared<A> {
             let flight = Flight::begin(activity.clone(), http2, !request.body().is_end_stream());
             let request = request.map(|body| Upload::new(body, &flight));
             let (service, peer) = (self.service.clone(), peer.clone());
-            let refusal = place.refusal().or_else(|| Failure::oversized(&request, &self.limits));
-            let closes = place.is_beyond() && !http2;
+            let misnamed = host::refusal(&request);
+            let closes =
+                !http2 && (place.is_beyond() || misnamed.is_some() || host::ends_connection(&request));
+            let refusal =
+                misnamed.or_else(|| place.refusal()).or_else(|| Failure::oversized(&request, &self.limits));
             async move {
                 let mut response = service.call(request, peer, refusal).await;
                 if closes {

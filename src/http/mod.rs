@@ -18,6 +18,7 @@ mod encoding;
 pub mod error;
 mod flight;
 mod guard;
+mod host;
 mod io;
 mod limits;
 mod list;

@@ -134,7 +134,10 @@ impl<A: Api> Service<A> {
         };
 
         let route = match refusal {
-            Some(failure) => Err(failure),
+            Some(failure) => {
+                log.error(&failure.message);
+                Err(failure)
+            }
             None if self.for_operators => {
                 route::parse_for_operators(&parts.method, &parts.uri).map_err(Failure::from)
             }

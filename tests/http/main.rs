@@ -4,6 +4,7 @@ mod answers;
 mod connections;
 mod crowded;
 mod encoded;
+mod framing;
 mod http2;
 mod log;
 mod shutdown;
