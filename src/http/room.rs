@@ -14,7 +14,7 @@ use super::activity::Activity;
 use crate::access::Source;
 use std::{
     cmp::Reverse,
-    collections::HashMap,
+    collections::{BinaryHeap, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst, fence},
@@ -30,6 +30,8 @@ use tokio::{
 const NEW: Duration = Duration::from_secs(2);
 /// How many connections of one address that wait for it are spared while they are new: as many as a pull opens.
 const FEW: usize = 8;
+/// For how long a plan of who leaves next is good.
+const PLAN: Duration = Duration::from_secs(1);
 
 /// The places for connections.
 #[derive(Debug)]
@@ -49,6 +51,9 @@ pub struct Room {
 struct Seats {
     next: u64,
     taken: HashMap<u64, Arc<Seat>>,
+    /// Those that leave next, and since when they had waited when that was planned.
+    plan: VecDeque<(u64, Instant)>,
+    planned: Option<Instant>,
 }
 
 /// What is known of a connection that has a place.
@@ -127,18 +132,26 @@ impl Room {
     /// Asks a connection to leave, unless one is about to. When to ask again, should nothing change until then.
     pub fn make_room(&self) -> Instant {
         let now = Instant::now();
-        let seats = self.seats();
+        let mut seats = self.seats();
         if self.leaving.load(SeqCst) > 0 {
             return now + NEW;
         }
-        let (seat, again) = choose(seats.taken.values(), now);
-        if let Some(seat) = seat
-            && !seat.is_asked.swap(true, SeqCst)
-        {
+        if let Some(seat) = seats.next_of_plan(now) {
+            self.ask(&seat);
+            return now + NEW;
+        }
+        let again = seats.make_plan(now);
+        if let Some(seat) = seats.next_of_plan(now) {
+            self.ask(&seat);
+        }
+        again
+    }
+
+    fn ask(&self, seat: &Seat) {
+        if !seat.is_asked.swap(true, SeqCst) {
             self.leaving.fetch_add(1, SeqCst);
             seat.asked.notify_one();
         }
-        again
     }
 
     /// Waits for a connection to end, but no longer than `time`.
@@ -170,30 +183,70 @@ impl Room {
     }
 }
 
-/// The connection that makes room, if any can, and when the next one is no longer spared.
-fn choose<'a>(
-    seats: impl Iterator<Item = &'a Arc<Seat>> + Clone,
-    now: Instant,
-) -> (Option<&'a Seat>, Instant) {
-    let waiting = seats.filter(|seat| seat.activity.awaits_client());
-    let mut counts: HashMap<Source, usize> = HashMap::new();
-    for seat in waiting.clone() {
-        *counts.entry(seat.source).or_default() += 1;
-    }
-    let (mut best, mut again) = (None, now + NEW);
-    for seat in waiting {
-        let count = counts.get(&seat.source).copied().unwrap_or_default();
-        let old = seat.activity.opened() + NEW;
-        if seat.activity.is_new() && old > now && (seat.is_shared || count <= FEW) {
-            again = again.min(old);
-            continue;
+impl Seats {
+    /// The next of the plan that waits as it did then.
+    fn next_of_plan(&mut self, now: Instant) -> Option<Arc<Seat>> {
+        if self.planned.is_none_or(|at| at + PLAN < now) {
+            self.plan.clear();
         }
-        let rank = (count, Reverse(seat.activity.awaited_since()));
-        if best.is_none_or(|(other, _)| rank > other) {
-            best = Some((rank, &**seat));
+        while let Some((number, since)) = self.plan.pop_front() {
+            if let Some(seat) = self.taken.get(&number)
+                && seat.activity.awaits_client()
+                && seat.activity.awaited_since() == since
+            {
+                return Some(seat.clone());
+            }
         }
+        None
     }
-    (best.map(|(_, seat)| seat), again)
+
+    /// Plans which connections leave, one after the other: a sixteenth of all, since to look at all of them for each would
+    /// take longer than to accept one. When another one is no longer spared.
+    fn make_plan(&mut self, now: Instant) -> Instant {
+        let mut addresses: HashMap<Source, Waiters> = HashMap::new();
+        for (number, seat) in self.taken.iter().filter(|(_, seat)| seat.activity.awaits_client()) {
+            let waiters = addresses.entry(seat.source).or_default();
+            waiters.count += 1;
+            waiters.seats.push((seat.activity.awaited_since(), *number));
+        }
+        let mut again = now + NEW;
+        let mut order = BinaryHeap::new();
+        for mut waiters in addresses.into_values() {
+            let mut is_spared = |number: &u64| {
+                self.taken.get(number).is_some_and(|seat| {
+                    let old = seat.activity.opened() + NEW;
+                    let is_new = seat.activity.is_new() && old > now;
+                    let is_spared = is_new && (seat.is_shared || waiters.count <= FEW);
+                    again = if is_spared { again.min(old) } else { again };
+                    is_spared
+                })
+            };
+            waiters.seats.retain(|(_, number)| !is_spared(number));
+            waiters.seats.sort_unstable_by_key(|seat| Reverse(*seat));
+            if let Some((since, _)) = waiters.seats.last() {
+                order.push((waiters.count, Reverse(*since), waiters.seats));
+            }
+        }
+        self.planned = Some(now);
+        let all = (self.taken.len() / 16).max(1);
+        while let Some((count, _, mut seats)) = order.pop()
+            && self.plan.len() < all
+        {
+            self.plan.extend(seats.pop().map(|(since, number)| (number, since)));
+            if let Some((since, _)) = seats.last() {
+                order.push((count - 1, Reverse(*since), seats));
+            }
+        }
+        again
+    }
+}
+
+/// Connections of one address that wait for it.
+#[derive(Default)]
+struct Waiters {
+    /// With those that are spared.
+    count: usize,
+    seats: Vec<(Instant, u64)>,
 }
 
 impl Seated {

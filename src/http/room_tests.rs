@@ -129,3 +129,29 @@ async fn connections_of_a_proxy_are_many_clients_and_spared_while_they_are_new()
     assert!(is_ready(&mut newcomer).await.is_none());
     assert_eq!(asked(&seats), [20]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_is_fair_and_what_has_changed_since_is_passed_over() {
+    let room = Room::new(64);
+    let mut most = enter_many(&room, 1, 33).await;
+    let others = enter_many(&room, 2, 31).await;
+    let places = |seats: &[Seated]| seats.iter().map(|seat| seat.number).collect::<Vec<_>>();
+    room.seats().make_plan(Instant::now());
+    // From 33 and 31 to 31 and 31 and then of each in turn, the one that waits longest first.
+    let plan: Vec<u64> = room.seats().plan.iter().map(|(number, _)| *number).collect();
+    assert_eq!(plan, [places(&most)[0], places(&most)[1], places(&most)[2], places(&others)[0]]);
+
+    // One has left, one has a response, one has had one: the last of the plan remains.
+    most.remove(0);
+    let _busy = Flight::begin(most[0].activity().clone(), false, false);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    drop(Flight::begin(most[1].activity().clone(), false, false));
+    let next = room.seats().next_of_plan(Instant::now()).map(|seat| seat.source);
+    assert_eq!(next, Some(source(2)));
+    assert!(room.seats().next_of_plan(Instant::now()).is_none());
+
+    // What was planned long ago is planned anew.
+    room.seats().make_plan(Instant::now());
+    tokio::time::advance(2 * PLAN).await;
+    assert!(room.seats().next_of_plan(Instant::now()).is_none());
+}
