@@ -3,7 +3,7 @@
 use clap::Parser;
 use cli::{Arguments, Command};
 use forge_registry::{
-    config::{Config, ConfigError, LogFormat},
+    config::{Config, ConfigError},
     seccomp,
 };
 use std::process::ExitCode;
@@ -71,16 +71,12 @@ fn fail_settings(error: &ConfigError, terminal: &cli::Terminal) -> ExitCode {
 
 fn log(config: &Config, quiet: bool, terminal: &cli::Terminal) {
     use tracing::Level;
-    use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+    use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
     // A command tells its outcome itself; whoever asks for more than that gets it all the same.
     let level = if quiet && config.log_level <= Level::INFO { Level::ERROR } else { config.log_level };
     // Libraries tell at DEBUG what our own lines tell better.
     let targets = Targets::new().with_default(Level::WARN).with_target("forge_registry", level);
     let (writer, ansi) = (terminal.clone(), terminal.is_one());
-    let format = tracing_subscriber::fmt::layer().with_writer(move || writer.writer());
-    let subscriber = tracing_subscriber::registry().with(targets);
-    match config.log_format {
-        LogFormat::Human => subscriber.with(format.with_target(false).with_ansi(ansi)).init(),
-        LogFormat::Json => subscriber.with(format.json().flatten_event(true)).init(),
-    }
+    let lines = forge_registry::log::layer(config.log_format, move || writer.writer(), ansi);
+    tracing_subscriber::registry().with(lines.with_filter(targets)).init();
 }

@@ -15,7 +15,7 @@ mod client;
 mod server;
 
 pub use client::{Client, ClientError};
-pub use server::{BindError, Server};
+pub use server::Server;
 
 use crate::{
     oci::{RepositoryName, Tag},

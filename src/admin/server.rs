@@ -4,6 +4,7 @@ use super::Request;
 use crate::{
     oci::{ErrorBody, ErrorCode, ErrorEntry},
     registry::{Registry, RegistryError},
+    unix_socket::{BindError, UnixSocket},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -11,15 +12,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use std::{
-    convert::Infallible,
-    fs::{self, Permissions},
-    io,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, path::Path, sync::Arc, time::Duration};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::Semaphore,
@@ -35,50 +28,21 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// How long a connection may last, with the work that is asked for.
 const CONNECTION_TIME: Duration = Duration::from_secs(600);
 
-/// The socket cannot be bound.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Somebody answers there.
-    #[error("ADMIN_SOCKET: {0:?} is in use by another process")]
-    InUse(PathBuf),
-    /// There is something else, which is not ours to delete.
-    #[error("ADMIN_SOCKET: {0:?} is there already, and is no socket")]
-    NotASocket(PathBuf),
-    /// The operating system refuses.
-    #[error("ADMIN_SOCKET: {path:?}: {error}")]
-    Io {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-}
-
 /// The bound socket, which is removed in the end.
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
-    path: PathBuf,
+    _socket: UnixSocket,
     own_uid: u32,
 }
 
 impl Server {
-    /// Binds the socket, in place of one that a process left behind that was killed.
+    /// Binds the socket, for the registry's own user alone.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
-        let failed = |error| BindError::Io { path: path.into(), error };
-        match fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => return Err(BindError::NotASocket(path.into())),
-            Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
-                return Err(BindError::InUse(path.into()));
-            }
-            Ok(_) => fs::remove_file(path).map_err(failed)?,
-            Err(_) => {}
-        }
-        let own_uid = UnixStream::pair().and_then(|(own, _)| own.peer_cred()).map_err(failed)?.uid();
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        // Until here whoever connects is looked at all the same.
-        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { listener, path: path.into(), own_uid })
+        let own_uid = UnixStream::pair().and_then(|(own, _)| own.peer_cred())?.uid();
+        // Before it has its mode, whoever connects is looked at all the same.
+        let (socket, listener) = UnixSocket::bind(path, 0o600)?;
+        Ok(Self { listener, _socket: socket, own_uid })
     }
 
     /// Answers until it is dropped.
@@ -109,13 +73,6 @@ impl Server {
             Ok(uid) => Err(format!("user {uid} is neither root nor the registry's own user")),
             Err(error) => Err(format!("it cannot be seen who asks: {error}")),
         }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Only this process listens there, and nobody needs the name any more.
-        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -201,7 +158,7 @@ fn refusal(error: &RegistryError) -> Response<Full<Bytes>> {
 }
 
 fn failure(status: StatusCode, code: ErrorCode, message: String) -> Response<Full<Bytes>> {
-    let entry = ErrorEntry { code: code.as_str(), message, detail: serde_json::Value::Null };
+    let entry = ErrorEntry::new(code, &message, serde_json::Value::Null);
     response(status, json(&ErrorBody { errors: vec![entry] }))
 }
 

@@ -3,7 +3,6 @@
 use super::{
     Terminal, access, daemon, flake, package_set, store,
     terminal::{print, unread},
-    unix_socket::UnixSocket,
 };
 use forge_registry::{
     access::Access,
@@ -11,6 +10,7 @@ use forge_registry::{
     http::{Tls, tls::TlsFiles},
     registry::state_format,
     resolve::{Catalog, Listing, Ping},
+    unix_socket::{BindError, UnixSocket},
 };
 use std::{
     fs,
@@ -158,9 +158,13 @@ impl Report {
     /// Somewhere to listen. Nothing is left behind there.
     async fn address(&mut self, name: &str, address: &Address) -> io::Result<()> {
         let (free, advice) = match address {
-            Address::Inet(address) => {
-                (TcpListener::bind(address).await.map(drop), "choose another address or port")
-            }
+            Address::Inet(address) => (
+                TcpListener::bind(address).await.map(drop).map_err(|error| match error.kind() {
+                    ErrorKind::AddrInUse => BindError::InUse,
+                    _ => BindError::Io(error),
+                }),
+                "choose another address or port",
+            ),
             Address::Unix(path) => (
                 UnixSocket::can_be_made(path),
                 "make the folder, let the service's user write to it, or choose another name",
@@ -168,7 +172,7 @@ impl Report {
         };
         match free {
             Ok(()) => self.good(name, &format!("{address} is free")),
-            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            Err(BindError::InUse) => {
                 self.good(name, &format!("{address} is in use, by this registry if it runs"))
             }
             Err(error) => self.bad(name, &format!("{address}: {error}"), advice),

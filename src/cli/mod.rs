@@ -15,7 +15,6 @@ mod serve;
 mod sockets;
 mod table;
 mod terminal;
-mod unix_socket;
 
 pub use admin::{forget, gc, images, inspect};
 pub use arguments::{Arguments, Command};

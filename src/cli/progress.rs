@@ -4,6 +4,7 @@ use super::Terminal;
 use forge_registry::{
     nix::BuildStatus,
     registry::{Step, Task},
+    text,
 };
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use std::{fmt::Display, sync::Arc};
@@ -96,14 +97,15 @@ impl Progress {
 }
 
 fn building(status: &BuildStatus) -> String {
-    let mut text = "building".to_owned();
+    let mut message = "building".to_owned();
     if let Some(name) = &status.running {
-        text = format!("{text} {name}");
+        message = format!("{message} {}", text::line(name));
     }
     if status.to_fetch > 0 {
-        text = format!("{text}, {} of {} fetched", HumanBytes(status.fetched), HumanBytes(status.to_fetch));
+        message =
+            format!("{message}, {} of {} fetched", HumanBytes(status.fetched), HumanBytes(status.to_fetch));
     }
-    text
+    message
 }
 
 /// What a finished step has done.

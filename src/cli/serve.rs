@@ -32,8 +32,9 @@ pub async fn serve(config: Config, inherited: InheritedSockets) -> ExitCode {
 }
 
 /// The admin socket. Without it images are served all the same, so only one that was asked for must be there.
-fn admin_socket(config: &Config) -> Result<Option<admin::Server>, admin::BindError> {
-    match admin::Server::bind(&config.admin_socket) {
+fn admin_socket(config: &Config) -> Result<Option<admin::Server>, String> {
+    let path = &config.admin_socket;
+    match admin::Server::bind(path).map_err(|error| format!("ADMIN_SOCKET={}: {error}", path.display())) {
         Ok(server) => Ok(Some(server)),
         Err(error) if config.admin_socket_is_set => Err(error),
         Err(error) => {
@@ -61,8 +62,7 @@ async fn try_serve(
     let (metrics_listeners, metrics_sockets) = metrics_listeners(&config, inherited.metrics).await?;
     let (listeners, sockets) = listeners(&config, inherited.http, tls.clone()).await?;
     access::warn_of_plain(&config, &listeners);
-    config.server.max_connections =
-        open_files::connections(config.server.max_connections, config.registry.max_mapped_files);
+    open_files::fit(&mut config.server, config.registry.max_mapped_files);
     let admin = admin_socket(&config)?.map(|server| tokio::spawn(server.run(registry.clone())));
     let maintenance = tokio::spawn(registry.clone().maintain());
     let reloaded = Reloaded { registry: registry.clone(), access: access.clone(), tls };

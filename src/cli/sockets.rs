@@ -1,10 +1,10 @@
 //! Listening sockets: those that the service manager hands over (`sd_listen_fds(3)`), and those of `LISTEN` and
 //! `TLS_LISTEN`.
 
-use super::unix_socket::UnixSocket;
 use forge_registry::{
     config::{Address, Config},
     http::{Listener, Tls},
+    unix_socket::UnixSocket,
 };
 use listenfd::ListenFd;
 use std::{error::Error, io, net, os::unix, path::PathBuf, sync::Arc};

@@ -1,5 +1,6 @@
 //! Text for people: on a terminal with a progress bar below it, and quietly when nobody reads it.
 
+use forge_registry::text;
 use indicatif::MultiProgress;
 use std::{
     fmt,
@@ -7,9 +8,10 @@ use std::{
     process::ExitCode,
 };
 
-/// Writes a line to standard output: what a command was asked for. Whoever reads it may stop in the middle.
+/// Writes a line, or several, to standard output: what a command was asked for. Whoever reads it may stop in the middle.
+/// Names, and messages of flakes and daemons, cannot do anything to the terminal: [`text::lines`].
 pub fn print(line: impl fmt::Display) -> io::Result<()> {
-    writeln!(io::stdout(), "{line}")
+    writeln!(io::stdout(), "{}", text::lines(&line.to_string()))
 }
 
 /// How a command ends whose standard output nobody reads any more: quietly, with what a shell shows for SIGPIPE, of which
@@ -39,10 +41,10 @@ impl Terminal {
         &self.bars
     }
 
-    /// Writes a line above them.
+    /// Writes a line above them, with the care of [`print`].
     pub fn line(&self, text: impl fmt::Display) {
         // At once: each write draws the bars anew.
-        let _ = Above(self.bars.clone()).write(format!("{text}\n").as_bytes());
+        let _ = Above(self.bars.clone()).write(format!("{}\n", text::lines(&text.to_string())).as_bytes());
     }
 
     /// Whether colours are seen.

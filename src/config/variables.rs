@@ -192,7 +192,7 @@ settings! {
         "Connections of one address at a time, not counting those of TRUSTED_PROXIES and Unix sockets; further ones are answered 429 or closed; 0 is no limit.";
 
     max_connections "MAX_CONNECTIONS" = "1024",
-        "Connections at a time; further ones wait until one ends.";
+        "Connections at a time. For a further one the oldest that is idle or half sent is closed, of the address that has most of these; if there is none, it waits.";
     max_metrics_connections "MAX_METRICS_CONNECTIONS" = "16",
         "Connections to METRICS_LISTEN at a time. They are not among MAX_CONNECTIONS, so neither keeps the other out.";
     header_timeout "HEADER_TIMEOUT" = "15s",

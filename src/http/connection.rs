@@ -1,22 +1,26 @@
 //! One connection, from its first byte to its last.
 
 use super::{
+    activity::Due,
     api::Api,
     crowd::{Crowd, Place},
     error::Failure,
-    io::{Activity, Due, Flight, Watched},
+    flight::{Flight, Tracked, Upload},
+    host,
+    io::Watched,
     limits::ServerLimits,
-    log::LoggedBody,
     peer::Peer,
     refusal,
+    room::{Room, Seated},
     service::Service,
     tls::{Handshake, Tls},
 };
 use crate::blob::Sight;
-use bytes::Bytes;
 use http::{HeaderValue, Request, Version, header};
-use http_body::{Body, Frame, SizeHint};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{
+    body::{Body, Incoming},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -24,16 +28,16 @@ use hyper_util::{
 use std::{
     convert::Infallible,
     error::Error,
-    io,
+    future::poll_fn,
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::{Notify, watch},
+    sync::watch,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -42,7 +46,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// How many times more headers HTTP/2 takes in than are allowed, so that they can be refused with a reason.
 const HEADER_LEEWAY: u32 = 4;
 /// Why the kernel does not find bytes that were there when they were handed to it.
-const LOST_BYTES: &str = "the file that is being sent has become shorter";
+pub(super) const LOST_BYTES: &str = "the file that is being sent has become shorter";
 
 /// How far a server is on its way to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,11 +64,29 @@ pub enum Phase {
 pub struct Shared<A> {
     pub service: Service<A>,
     pub limits: ServerLimits,
-    /// Each permit asks one idle connection to make room.
-    pub make_room: Notify,
     /// Who has how many connections.
     pub crowd: Crowd,
+    /// How many there are together.
+    pub room: Arc<Room>,
     builder: auto::Builder<TokioExecutor>,
+}
+
+/// The client at the other end of a connection.
+#[derive(Debug)]
+pub struct Client {
+    /// Its address.
+    pub peer: Peer,
+    /// The connection's place among those of the same client.
+    pub place: Place,
+    /// Its place among all.
+    pub seated: Seated,
+}
+
+impl Client {
+    /// Tells that the connection was closed for another one.
+    fn made_room(&self) {
+        tracing::debug!(client = %self.peer, "connection closed to make room");
+    }
 }
 
 impl<A: Api> Shared<A> {
@@ -90,32 +112,25 @@ impl<A: Api> Shared<A> {
             .keep_alive_interval(limits.ping_interval)
             .keep_alive_timeout(limits.ping_timeout);
         let crowd = Crowd::new(limits.max_client_connections);
-        Self { service, limits, make_room: Notify::new(), crowd, builder }
+        let room = Room::new(limits.max_connections);
+        Self { service, limits, crowd, room, builder }
     }
 
     /// Serves a TLS connection, from its handshake on.
-    pub async fn run_tls(
-        &self,
-        stream: TcpStream,
-        tls: &Tls,
-        peer: Peer,
-        place: Place,
-        phase: watch::Receiver<Phase>,
-    ) {
+    pub async fn run_tls(&self, stream: TcpStream, tls: &Tls, client: Client, phase: watch::Receiver<Phase>) {
         // One that waits takes notice of all phases on the way, and those that follow are to see them, too.
         let mut cut = phase.clone();
         // The handshake is part of the time that there is for the first request.
-        let activity = Activity::new();
         let handshaken = tokio::select! {
             handshaken = timeout(self.limits.header_timeout, tls.handshake(stream)) => handshaken,
             _ended = cut.wait_for(|phase| *phase == Phase::Cut) => return,
+            () = client.seated.asked() => return client.made_room(),
         };
+        let peer = &client.peer;
         match handshaken {
-            Ok(Ok(Handshake::Done(stream))) => {
-                self.run_since(activity, stream, peer, place, Sight::Program, phase).await;
-            }
+            Ok(Ok(Handshake::Done(stream))) => self.run(stream, client, Sight::Program, phase).await,
             Ok(Ok(Handshake::Plain(mut stream))) => {
-                self.refuse(&mut stream, Failure::plain_http(), peer, phase).await;
+                self.refuse(&mut stream, Failure::plain_http(), &client, phase).await;
             }
             Ok(Err(error)) => tracing::debug!(client = %peer, %error, "the TLS handshake failed"),
             Err(_) => tracing::debug!(client = %peer, "the TLS handshake took longer than HEADER_TIMEOUT"),
@@ -125,30 +140,14 @@ impl<A: Api> Shared<A> {
     /// Serves a connection until either side closes it, a limit is hit, or the server says so. `io` may as well be a
     /// TLS stream or a Unix socket. `sight` is who looks at the bytes that are written to it. What its place among those of
     /// the same client does not allow is refused.
-    pub async fn run<I>(&self, io: I, peer: Peer, place: Place, sight: Sight, phase: watch::Receiver<Phase>)
+    pub async fn run<I>(&self, io: I, client: Client, sight: Sight, mut phase: watch::Receiver<Phase>)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.run_since(Activity::new(), io, peer, place, sight, phase).await;
-    }
-
-    /// The same, for a connection that was opened a while ago.
-    async fn run_since<I>(
-        &self,
-        activity: Activity,
-        io: I,
-        peer: Peer,
-        place: Place,
-        sight: Sight,
-        mut phase: watch::Receiver<Phase>,
-    ) where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let activity = Arc::new(activity);
+        let activity = client.seated.activity();
         let io = Arc::new(Mutex::new(io));
-        let seen = (&place, sight);
-        let Err(error) = self.serve(io.clone(), &activity, &peer, seen, &mut phase).await else { return };
-        let reason = Chain(&*error);
+        let Err(error) = self.serve(io.clone(), &client, sight, &mut phase).await else { return };
+        let (reason, peer) = (Chain(&*error), &client.peer);
         if activity.lost_bytes() {
             // Of a response whose last chunk hyper had taken already.
             tracing::error!(client = %peer, error = LOST_BYTES, "response cut");
@@ -162,18 +161,40 @@ impl<A: Api> Shared<A> {
             true => Failure::unexpected_tls(),
             false => Failure::unreadable(status, reason, &self.limits),
         };
-        self.refuse(&mut io, failure, peer, phase).await;
+        self.refuse(&mut io, failure, &client, phase).await;
     }
 
     /// Answers what cannot be read, which is the end of the connection.
-    async fn refuse<I>(&self, io: &mut I, failure: Failure, peer: Peer, mut phase: watch::Receiver<Phase>)
-    where
+    async fn refuse<I>(
+        &self,
+        io: &mut I,
+        failure: Failure,
+        client: &Client,
+        mut phase: watch::Receiver<Phase>,
+    ) where
         I: AsyncRead + AsyncWrite + Unpin,
     {
-        let response = self.service.refuse(failure, peer);
+        let response = self.service.refuse(failure, client.peer.clone());
+        let flight = Flight::begin(client.seated.activity().clone(), false, false);
+        let refused = async {
+            refusal::send(io, response).await?;
+            drop(flight);
+            client.seated.waits();
+            refusal::linger(io).await
+        };
+        let left = async {
+            loop {
+                client.seated.asked().await;
+                if client.seated.activity().awaits_client() {
+                    return client.made_room();
+                }
+                client.seated.stays();
+            }
+        };
         tokio::select! {
-            _sent_or_gone = timeout(FAREWELL, refusal::send(io, response)) => {}
+            _sent_or_gone = timeout(FAREWELL, refused) => {}
             _ended = phase.wait_for(|phase| *phase == Phase::Cut) => {}
+            () = left => {}
         }
     }
 
@@ -181,30 +202,35 @@ impl<A: Api> Shared<A> {
     async fn serve<I>(
         &self,
         io: Arc<Mutex<I>>,
-        activity: &Arc<Activity>,
-        peer: &Peer,
-        (place, sight): (&Place, Sight),
+        client: &Client,
+        sight: Sight,
         phase: &mut watch::Receiver<Phase>,
     ) -> Result<(), Box<dyn Error + Send + Sync>>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let Client { peer, place, seated } = client;
+        let activity = seated.activity();
         let io = TokioIo::new(Watched::new(io, activity.clone()));
         let service = service_fn(|mut request: Request<Incoming>| {
             let http2 = request.version() == Version::HTTP_2;
             // An HTTP/2 connection copies the ends of bodies into its frames.
             request.extensions_mut().insert(if http2 { Sight::Program } else { sight });
-            let mut flight = Flight::begin(activity.clone(), http2);
+            let flight = Flight::begin(activity.clone(), http2, !request.body().is_end_stream());
+            let request = request.map(|body| Upload::new(body, &flight));
             let (service, peer) = (self.service.clone(), peer.clone());
-            let refusal = place.refusal().or_else(|| Failure::oversized(&request, &self.limits));
-            let closes = place.is_beyond() && !http2;
+            let misnamed = host::refusal(&request);
+            let closes =
+                !http2 && (place.is_beyond() || misnamed.is_some() || host::ends_connection(&request));
+            let refusal =
+                misnamed.or_else(|| place.refusal()).or_else(|| Failure::oversized(&request, &self.limits));
             async move {
                 let mut response = service.call(request, peer, refusal).await;
                 if closes {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 flight.answered();
-                Ok::<_, Infallible>(response.map(|body| Tracked { body, flight }))
+                Ok::<_, Infallible>(response.map(|body| Tracked::new(body, flight)))
             }
         });
         let mut connection = pin!(self.builder.serve_connection(io, service));
@@ -240,7 +266,12 @@ impl<A: Api> Shared<A> {
                         _ => continue,
                     }
                 }
-                () = activity.changed.notified() => continue,
+                () = activity.changed.notified() => {
+                    if activity.awaits_client() {
+                        seated.waits();
+                    }
+                    continue;
+                }
                 changed = phase.changed() => {
                     if changed.is_err() || *phase.borrow() == Phase::Cut {
                         return Ok(());
@@ -248,7 +279,28 @@ impl<A: Api> Shared<A> {
                     draining = Some(Instant::now());
                     continue;
                 }
-                () = self.make_room.notified(), if closing.is_none() && activity.is_idle() => {}
+                () = seated.asked() => {
+                    // What has come already is answered.
+                    if let Some(ended) = once(connection.as_mut()).await {
+                        return ended;
+                    }
+                    if !activity.awaits_client() {
+                        seated.stays();
+                        continue;
+                    }
+                    // Which tells the client of an HTTP/2 connection, as far as the socket takes it.
+                    connection.as_mut().graceful_shutdown();
+                    closing = Some(Instant::now());
+                    if let Some(ended) = once(connection.as_mut()).await {
+                        return ended;
+                    }
+                    if activity.awaits_client() {
+                        client.made_room();
+                        return Ok(());
+                    }
+                    seated.stays();
+                    continue;
+                }
             }
             if closing.is_none() {
                 closing = Some(Instant::now());
@@ -256,6 +308,17 @@ impl<A: Api> Shared<A> {
             }
         }
     }
+}
+
+/// The result of a future, if it takes no longer than now.
+async fn once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    poll_fn(|cx| {
+        Poll::Ready(match Pin::new(&mut future).poll(cx) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        })
+    })
+    .await
 }
 
 /// An error with its causes: hyper's own messages rarely say enough.
@@ -270,41 +333,5 @@ impl std::fmt::Display for Chain<'_> {
             source = error.source();
         }
         Ok(())
-    }
-}
-
-/// Keeps a request in flight until its body is dropped.
-#[derive(Debug)]
-struct Tracked {
-    body: LoggedBody,
-    flight: Flight,
-}
-
-impl Drop for Tracked {
-    fn drop(&mut self) {
-        if self.flight.lost_bytes() {
-            self.body.cut(&LOST_BYTES);
-        }
-    }
-}
-
-impl Body for Tracked {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if polled.is_ready() {
-            self.flight.progress();
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

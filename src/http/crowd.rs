@@ -34,13 +34,10 @@ impl Crowd {
         Self { served: Shares::new(max), told: Shares::new(TOLD) }
     }
 
-    /// A place for one more connection, or nothing if it is not even to be told that there is none. Sockets of this
-    /// machine and proxies, which stand for many, are `None`, and not counted.
+    /// A place for one more connection, or nothing if it is not even to be told that there is none. What stands for
+    /// many clients, as proxies do, is `None`, and not counted.
     pub fn enter(&self, source: Option<Source>) -> Option<Place> {
-        let source = match source {
-            Some(Source::Unix) | None => None,
-            Some(source) => Some(source.group()),
-        };
+        let source = source.map(Source::group);
         if let Some(share) = self.served.take(source) {
             return Some(Place { _share: share, beyond: None });
         }
@@ -76,7 +73,7 @@ mod tests {
         let places: Vec<_> = (0..20).filter_map(|_| crowd.enter(source("192.0.2.1"))).collect();
         assert_eq!(places.len(), 3 + TOLD);
         assert_eq!(places.iter().filter(|place| !place.is_beyond()).count(), 3);
-        for other in [source("192.0.2.2"), Some(Source::Unix), None] {
+        for other in [source("192.0.2.2"), None] {
             assert!(!crowd.enter(other).unwrap().is_beyond());
         }
         drop(places);

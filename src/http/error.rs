@@ -148,13 +148,13 @@ impl Failure {
         } else {
             self.message
         };
-        let reason = reason::phrase(&message, &self.log);
         let mut detail = self.detail;
         detail.insert("requestId".into(), id.to_string().into());
         if !self.log.is_empty() {
-            detail.insert("log".into(), self.log.into());
+            detail.insert("log".into(), self.log.clone().into());
         }
-        let entry = ErrorEntry { code: self.code.as_str(), message, detail: Value::Object(detail) };
+        let entry = ErrorEntry::new(self.code, &message, Value::Object(detail));
+        let reason = reason::phrase(entry.message(), &self.log);
         // Strings and maps with string keys: there is no input for which this fails.
         let json = serde_json::to_vec(&ErrorBody { errors: vec![entry] }).unwrap_or_default();
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 /// Limits of connections. Every wait for a client has an end, so that no client can hold anything for ever.
 #[derive(Debug, Clone)]
 pub struct ServerLimits {
-    /// Connections served at a time (`MAX_CONNECTIONS`). Further ones wait in the listen queue; idle ones are closed
-    /// to make room for them.
+    /// Connections served at a time (`MAX_CONNECTIONS`). For further ones, idle and half-sent ones are
+    /// closed; where there are none, they wait in the listen queue.
     pub max_connections: u32,
     /// Connections of one address at a time (`MAX_CLIENT_CONNECTIONS`); zero is no limit.
     pub max_client_connections: usize,

@@ -6,6 +6,7 @@
 //! Nix or of image formats.
 
 pub mod accept;
+mod activity;
 mod agent;
 mod answer;
 mod api;
@@ -15,7 +16,9 @@ mod connection;
 mod crowd;
 mod encoding;
 pub mod error;
+mod flight;
 mod guard;
+mod host;
 mod io;
 mod limits;
 mod list;
@@ -27,6 +30,7 @@ pub mod range;
 mod reason;
 mod refusal;
 mod request_id;
+mod room;
 pub mod route;
 pub mod server;
 pub mod service;

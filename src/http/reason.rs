@@ -4,6 +4,7 @@
 //! and the reason phrase: so the phrase is the one place where such a client's user sees why a pull failed
 //! (`docs/clients.md`). HTTP/2 has no reason phrase; containerd speaks it only over TLS.
 
+use crate::text;
 use hyper::ext::ReasonPhrase;
 
 /// Bytes of a phrase. Proxies read a status line into a buffer of 4 KiB or more.
@@ -41,7 +42,7 @@ pub fn phrase(message: &str, log: &[String]) -> Option<ReasonPhrase> {
 /// Printable ASCII with single spaces: no line break can end the status line, no escape reach a terminal.
 fn one_line(s: &str) -> String {
     let mut out = String::with_capacity(s.len());
-    for c in s.chars() {
+    for c in text::lines(s).chars() {
         match c {
             '!'..='~' => out.push(c),
             '\u{2018}' | '\u{2019}' => out.push('\''),
@@ -80,8 +81,8 @@ mod tests {
     #[test]
     fn a_message_becomes_one_line() {
         assert_eq!(
-            summary("error: “x” is\n  missing…\r\n\tat \u{1b}[31mñ", &[]),
-            "error: \"x\" is missing... at [31m?"
+            summary("error: “x” is\n  missing…\n\tat \u{1b}[31mñ\u{202e}", &[]),
+            "error: \"x\" is missing... at \\u001b[31m?\\u202e"
         );
         assert_eq!(summary("", &[]), "");
         assert!(phrase(" \n", &[]).is_none());

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// unread bytes is reset, and what was sent on it may be lost.
 const LINGER: u64 = 1 << 20;
 
-/// Writes `response` as HTTP/1.1, and leaves the client the time to take it.
+/// Writes `response` as HTTP/1.1, and that it is the last.
 pub async fn send<I, B>(io: &mut I, response: Response<B>) -> io::Result<()>
 where
     I: AsyncRead + AsyncWrite + Unpin,
@@ -31,8 +31,12 @@ where
     }
     // The line in the log does not wait for the client to leave.
     drop(body);
-    io.shutdown().await?;
-    tokio::io::copy(&mut io.take(LINGER), &mut tokio::io::sink()).await.map(|_| ())
+    io.shutdown().await
+}
+
+/// Leaves the client the time to take it.
+pub async fn linger<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<()> {
+    tokio::io::copy(&mut io.take(LINGER), &mut tokio::io::sink()).await.map(drop)
 }
 
 /// The status line and headers (RFC 9112, sections 4 and 5).

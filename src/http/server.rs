@@ -2,17 +2,17 @@
 
 use super::{
     api::Api,
-    connection::{Phase, Shared},
+    connection::{Client, Phase, Shared},
     limits::ServerLimits,
     peer::Peer,
     service::Service,
     tls::Tls,
 };
-use crate::{blob::Sight, metrics};
+use crate::{access::Source, blob::Sight, metrics};
 use std::{future::Future, io, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     task::JoinSet,
 };
 
@@ -79,14 +79,12 @@ pub async fn serve<A: Api>(
     shutdown: impl Future<Output = ()>,
     grace: Duration,
 ) -> u32 {
-    let max = limits.max_connections.max(1);
-    let permits = Arc::new(Semaphore::new(max as usize));
-    service.limit_connections(max);
+    service.limit_connections(limits.max_connections);
     let shared = Arc::new(Shared::new(service, limits));
     let (phase, watcher) = watch::channel(Phase::Running);
     let mut accepting = JoinSet::new();
     for listener in listeners {
-        accepting.spawn(accept(listener, shared.clone(), permits.clone(), watcher.clone()));
+        accepting.spawn(accept(listener, shared.clone(), watcher.clone()));
     }
     drop(watcher);
 
@@ -95,25 +93,19 @@ pub async fn serve<A: Api>(
     let drained = async {
         // The listeners are closed when their tasks are gone.
         while accepting.join_next().await.is_some() {}
-        // All permits together: every connection has ended.
-        let _all = permits.acquire_many(max).await;
+        shared.room.empty().await;
     };
     if tokio::time::timeout(grace, drained).await.is_ok() {
         return 0;
     }
     accepting.shutdown().await;
-    let left = max - u32::try_from(permits.available_permits()).unwrap_or(max).min(max);
+    let left = shared.room.taken();
     phase.send_replace(Phase::Cut);
-    let _ended = permits.acquire_many(max).await;
+    shared.room.empty().await;
     left
 }
 
-async fn accept<A: Api>(
-    listener: Listener,
-    shared: Arc<Shared<A>>,
-    permits: Arc<Semaphore>,
-    mut phase: watch::Receiver<Phase>,
-) {
+async fn accept<A: Api>(listener: Listener, shared: Arc<Shared<A>>, mut phase: watch::Receiver<Phase>) {
     loop {
         let stopped = phase.wait_for(|phase| *phase != Phase::Running);
         let accepted = tokio::select! {
@@ -125,47 +117,33 @@ async fn accept<A: Api>(
             // The client went while it was in the queue.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
-                // Too many open files, most likely, which needs time to pass.
+                // Too many open files, most likely.
                 tracing::warn!(%error, "cannot accept a connection");
-                shared.make_room.notify_one();
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                shared.room.make_room();
+                shared.room.emptier(Duration::from_millis(500)).await;
                 continue;
             }
         };
-        let source = Some(peer.source()).filter(|source| !shared.service.guard().trusts(*source));
-        let Some(place) = shared.crowd.enter(source) else {
+        let source = peer.source();
+        let is_shared = source == Source::Unix || shared.service.guard().trusts(source);
+        let Some(place) = shared.crowd.enter((!is_shared).then_some(source)) else {
             tracing::debug!(client = %peer, "the connection limit of one client is exceeded (MAX_CLIENT_CONNECTIONS)");
             continue;
         };
-        // Also when the server is stopped meanwhile: the client was not refused, so it is to have its answer.
+        // Also when the server is stopped meanwhile: the client was not refused, so it is to have its answer. Later clients
+        // wait in the listen queue: one that is served a little late is better off than one that is refused.
         let (metrics, kind) = shared.service.connections(listener.kind());
-        let Some(permit) = permit(&permits, &shared, || metrics.delayed(kind)).await else { return };
+        let seated = shared.room.enter(source, is_shared, || metrics.delayed(kind)).await;
         let counted = metrics.connect(kind);
+        let client = Client { peer, place, seated };
         let (shared, phase) = (shared.clone(), phase.clone());
         tokio::spawn(async move {
             match stream {
-                Stream::Tcp(stream) => shared.run(stream, peer, place, Sight::Kernel, phase).await,
-                Stream::Tls(stream, tls) => shared.run_tls(stream, &tls, peer, place, phase).await,
-                Stream::Unix(stream) => shared.run(stream, peer, place, Sight::Kernel, phase).await,
+                Stream::Tcp(stream) => shared.run(stream, client, Sight::Kernel, phase).await,
+                Stream::Tls(stream, tls) => shared.run_tls(stream, &tls, client, phase).await,
+                Stream::Unix(stream) => shared.run(stream, client, Sight::Kernel, phase).await,
             }
             drop(counted);
-            drop(permit);
         });
     }
-}
-
-/// Waits until there is room for one more connection. Later clients wait in the listen queue meanwhile: one that is
-/// served a little late is better off than one that is refused.
-async fn permit<A>(
-    permits: &Arc<Semaphore>,
-    shared: &Shared<A>,
-    delayed: impl FnOnce(),
-) -> Option<OwnedSemaphorePermit> {
-    if let Ok(permit) = permits.clone().try_acquire_owned() {
-        return Some(permit);
-    }
-    tracing::debug!("the connection limit is reached");
-    delayed();
-    shared.make_room.notify_one();
-    permits.clone().acquire_owned().await.ok()
 }

@@ -123,6 +123,8 @@ impl<A: Api> Service<A> {
         log.client(source);
         let (parts, mut body) = request.into_parts();
         let drained = drain(&parts, &mut body).await;
+        // From now on it is the registry that is waited for.
+        drop(body);
         let asked = Asked {
             method: &parts.method,
             headers: &parts.headers,
@@ -132,7 +134,10 @@ impl<A: Api> Service<A> {
         };
 
         let route = match refusal {
-            Some(failure) => Err(failure),
+            Some(failure) => {
+                log.error(&failure.message);
+                Err(failure)
+            }
             None if self.for_operators => {
                 route::parse_for_operators(&parts.method, &parts.uri).map_err(Failure::from)
             }

@@ -153,7 +153,9 @@ impl Evaluator {
                 let mut values = serde_json::Deserializer::from_str(&line[at..]).into_iter::<Tagged<T>>();
                 match values.next() {
                     Some(Ok(tagged)) => value = Some(tagged.value),
-                    Some(Err(error)) => return Err(self.answer(format!("unexpected value: {error}"))),
+                    Some(Err(error)) => {
+                        return Err(self.answer(clean_message(&format!("unexpected value: {error}"))));
+                    }
                     None => {}
                 }
             } else if !line.trim().is_empty() {

@@ -1,6 +1,8 @@
 //! Error codes and bodies (distribution-spec, "Error Codes").
 
+use crate::text;
 use serde::Serialize;
+use serde_json::Value;
 
 /// A code of the specification's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,13 +63,32 @@ pub struct ErrorBody {
     pub errors: Vec<ErrorEntry>,
 }
 
-/// One error of an [`ErrorBody`].
+/// One error of an [`ErrorBody`]. Clients print it to terminals, so it holds no text that is not seen: [`text::lines`].
 #[derive(Debug, Serialize)]
 pub struct ErrorEntry {
-    /// A code of the specification, upper case.
-    pub code: &'static str,
-    /// What failed, on what, and what the user can do: the text that clients print.
-    pub message: String,
-    /// Anything further, for machines: the request id, near misses, log lines.
-    pub detail: serde_json::Value,
+    code: &'static str,
+    message: String,
+    detail: Value,
+}
+
+impl ErrorEntry {
+    /// `message` says what failed, on what, and what the user can do: the text that clients print. `detail` is anything
+    /// further, for machines: the request id, near misses, log lines.
+    pub fn new(code: ErrorCode, message: &str, detail: Value) -> Self {
+        Self { code: code.as_str(), message: text::lines(message).into_owned(), detail: shown(detail) }
+    }
+
+    /// The text that clients print.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+fn shown(detail: Value) -> Value {
+    match detail {
+        Value::String(text) => text::lines(&text).into(),
+        Value::Array(values) => values.into_iter().map(shown).collect(),
+        Value::Object(members) => members.into_iter().map(|(name, value)| (name, shown(value))).collect(),
+        other => other,
+    }
 }

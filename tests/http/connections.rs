@@ -124,16 +124,6 @@ async fn above_the_connection_limit_clients_wait() {
 }
 
 #[tokio::test]
-async fn idle_connections_make_room() {
-    let server = Server::start(ServerLimits { max_connections: 2, ..ServerLimits::default() }).await;
-    let (mut first, mut second) = (server.connect().await, server.connect().await);
-    assert_eq!((ping(&mut first).await, ping(&mut second).await), (200, 200));
-    let mut third = server.connect().await;
-    assert_eq!(ping(&mut third).await, 200);
-    assert!(first.is_closed().await || second.is_closed().await);
-}
-
-#[tokio::test]
 async fn a_client_that_stops_reading_is_cut() {
     let server = Server::start(ServerLimits { write_timeout: SHORT, ..ServerLimits::default() }).await;
     let mut client = server.connect().await;

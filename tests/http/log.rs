@@ -1,11 +1,11 @@
 use crate::stub::{PATIENCE, Server, Stub, large_digest};
-use forge_registry::http::ServerLimits;
+use forge_registry::{config::LogFormat, http::ServerLimits};
 use std::{
     io::{self, Write},
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{Layer, filter::LevelFilter, fmt::MakeWriter, layer::SubscriberExt};
 
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
@@ -32,7 +32,9 @@ impl Captured {
     /// What this thread logs at INFO and above, for as long as the guard lives; the tests' runtimes have no other.
     fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
         let captured = Self::default();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(captured.clone()).finish();
+        let writer = captured.clone();
+        let lines = forge_registry::log::layer(LogFormat::Human, writer, false);
+        let subscriber = tracing_subscriber::registry().with(lines.with_filter(LevelFilter::INFO));
         (captured, tracing::subscriber::set_default(subscriber))
     }
 
@@ -132,4 +134,27 @@ async fn the_reason_of_an_internal_error_is_in_the_log() {
     let line = log.line(1).await;
     let id = answer.header("x-request-id").unwrap();
     assert!(line.contains("ERROR") && line.contains(id) && line.contains("panic: secret"), "{line}");
+}
+
+/// Whatever a client puts into its request, it gets one line, which begins as ours do.
+#[tokio::test]
+async fn a_client_cannot_forge_lines() {
+    let (log, _guard) = Captured::begin();
+    let server = Server::start(ServerLimits::default()).await;
+    let agent = "User-Agent: x\t2026-01-01T00:00:00Z  INFO request \" status=200";
+    let paths = ["/v2/a%0a2026-01-01T00:00:00Z%20INFO/manifests/latest", "/x%1b[2J%e2%80%ae", "/%0d%0a"];
+    for path in paths {
+        let answer = server.ask("GET", path, &[agent]).await;
+        assert!(answer.body.iter().all(|byte| matches!(byte, b' '..=b'~')), "{path}: {answer:?}");
+    }
+    let mut client = server.connect().await;
+    client.send("GET /\u{202e} HTTP/1.1\r\nHost: \u{9b}\u{202e}x\r\n\r\n".as_bytes()).await;
+    client.answer(false).await.expect("an answer");
+    log.line(paths.len() + 1).await;
+    let lines = log.lines();
+    assert_eq!(lines.len(), paths.len() + 1, "{lines:?}");
+    for line in lines {
+        assert!(line.contains(" INFO request request="), "{line}");
+        assert!(line.chars().all(|c| c == '\t' || (' '..='~').contains(&c)), "{line:?}");
+    }
 }

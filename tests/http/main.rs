@@ -2,7 +2,9 @@
 
 mod answers;
 mod connections;
+mod crowded;
 mod encoded;
+mod framing;
 mod http2;
 mod log;
 mod shutdown;

@@ -178,7 +178,7 @@ impl Server {
     }
 
     pub async fn connect(&self) -> Client {
-        Client { stream: TcpStream::connect(self.address).await.unwrap(), buffer: Vec::new() }
+        Client::of(TcpStream::connect(self.address).await.unwrap())
     }
 
     /// One request on a connection of its own.
@@ -222,6 +222,10 @@ impl Answer {
 }
 
 impl Client {
+    pub fn of(stream: TcpStream) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
+
     pub async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
@@ -275,12 +279,18 @@ impl Client {
             answer.body = self.chunks().await;
             return Some(answer);
         }
-        let bodiless = head || answer.status == 304;
-        let length = if bodiless { 0 } else { answer.length().unwrap_or(0) as usize };
+        if !head && answer.status != 304 {
+            self.body(&mut answer).await;
+        }
+        Some(answer)
+    }
+
+    /// The body of a response whose head has been read; one that is cut is short.
+    pub async fn body(&mut self, answer: &mut Answer) {
+        let length = answer.length().unwrap_or(0) as usize;
         while self.buffer.len() < length && self.fill().await {}
         let rest = self.buffer.split_off(length.min(self.buffer.len()));
         answer.body = std::mem::replace(&mut self.buffer, rest);
-        Some(answer)
     }
 
     /// A chunked body (RFC 9112, section 7.1); it must not be cut.

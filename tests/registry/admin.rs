@@ -10,7 +10,10 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::{UnixListener, UnixStream},
+    },
     path::Path,
     process::{Command, Stdio},
 };
@@ -374,4 +377,30 @@ fn an_admin_socket_that_cannot_be_had_stops_the_registry_only_if_it_was_asked_fo
     let (text, code) = registry.run_to_its_end(&[]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("ADMIN_SOCKET") && text.contains("is no socket"), "{text}");
+}
+
+/// A process that listens and accepts nothing is alive, however many wait for it.
+#[test]
+fn a_socket_whose_owner_is_only_slow_is_not_taken_over() {
+    let flake = Flake::new("");
+    let mut registry = Registry::start(&flake, &[("LOG_LEVEL", "INFO")]);
+    registry.stop();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let address = format!("unix:{}", path.display());
+    let owner = UnixListener::bind(&path).unwrap();
+    let inode = fs::metadata(&path).unwrap().ino();
+    // One connection fills it.
+    rustix::net::listen(&owner, 0).unwrap();
+    let _waiting = UnixStream::connect(&path).unwrap();
+    for (setting, value) in
+        [("ADMIN_SOCKET", path.to_str().unwrap()), ("METRICS_LISTEN", &address), ("LISTEN", &address)]
+    {
+        let mut command = registry.command(&[]);
+        let output = command.env(setting, value).stdin(Stdio::null()).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{setting}: {text}");
+        assert!(text.contains(setting) && text.contains("in use by another process"), "{setting}: {text}");
+    }
+    assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
 }

@@ -46,6 +46,7 @@ mod strangers;
 mod streaming;
 mod support;
 mod systems;
+mod text;
 mod tls;
 mod truncated;
 mod wire;

@@ -163,7 +163,9 @@ impl Registry {
         self.environment.insert("LISTEN".into(), address.into());
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
         let listening = |log: &str| {
-            log.lines().filter_map(|l| Some(l.split_once("listening on ")?.1.to_owned())).collect()
+            // In the log's other format the message ends with a quote.
+            let place = |line: &str| Some(line.split_once("listening on ")?.1.split('"').next()?.to_owned());
+            log.lines().filter_map(place).collect()
         };
         let before: Vec<String> = listening(&self.log());
         let child = self.command(&[]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();

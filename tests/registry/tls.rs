@@ -390,3 +390,21 @@ fn check_looks_at_the_certificate_and_warns_before_clients_do() {
     let (text, code) = site.registry.run_to_its_end(&[]);
     assert!(text.contains("nothing listens for HTTPS: set TLS_LISTEN") && code == Some(1), "{text}");
 }
+
+/// Silent, or with half of a ClientHello: what has been accepted and encrypts nothing yet makes room as well.
+#[test]
+fn handshakes_that_do_not_end_make_room_for_another_address() {
+    let site = Site::new(&[("MAX_CONNECTIONS", "32"), ("HEADER_TIMEOUT", "1h")]);
+    let mut held = Vec::new();
+    for n in 0..64 {
+        let mut stream = TcpStream::connect(&site.address).unwrap();
+        if n % 2 == 0 {
+            stream.write_all(&[22, 3, 1, 2, 0, 1, 0]).unwrap();
+        }
+        held.push(stream);
+    }
+    for _ in 0..5 {
+        let answer = site.curl("/healthz", &["--interface", "127.0.3.1"]);
+        assert_eq!(answer.as_deref(), Some("ok\n"));
+    }
+}
