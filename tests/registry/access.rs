@@ -215,12 +215,12 @@ fn no_error_names_what_may_not_be_read() {
         ["root", "alice"].map(|user| get(registry, user, path).is_error(status, code))
     };
     let flake = Flake::new("");
-    flake.write_text(&format!(
-        r#"{{ outputs = _: let e = import <examples> {{ system = "x86_64-linux"; }}; in {{
+    flake.write_text(
+        r#"{ outputs = _: let e = import <examples> { system = "x86_64-linux"; }; in {
             packages.x86_64-linux = throw "not on a monday";
-            packages.aarch64-linux = {{ inherit (e.packages) hello-plain; }};
-          }}; }}"#
-    ));
+            packages.aarch64-linux = { inherit (e.packages) hello-plain; };
+          }; }"#,
+    );
     let registry = files.registry(&flake, &[("SYSTEMS", "x86_64-linux,aarch64-linux")]);
     let path = "/v2/packages/hello-plai/manifests/latest";
     let [all, hers] = both(&registry, path, 422, "MANIFEST_UNKNOWN");

@@ -200,10 +200,10 @@ fn a_blob_that_nothing_can_make_again_is_a_clean_404_and_the_next_pull_gets_the_
     registry.pull("hello-plain", "latest");
     let layer = layers(&registry.manifest("hello-plain", "latest")).remove(0);
     // The flake has the name still, but under it other bytes.
-    flake.write_text(&format!(
-        "{{ outputs = _: let e = import <examples> {{ system = \"x86_64-linux\"; }}; in {{ \
-         packages.x86_64-linux.hello-plain.image = e.packages.demo.containers; }}; }}"
-    ));
+    flake.write_text(
+        "{ outputs = _: let e = import <examples> { system = \"x86_64-linux\"; }; in { \
+         packages.x86_64-linux.hello-plain.image = e.packages.demo.containers; }; }",
+    );
     collect_while_down(&bed, &mut registry);
     let blob = registry.blob("hello-plain", &layer);
     assert!(blob.status == 404 || blob.status == 422, "{}: {}", blob.status, blob.text());

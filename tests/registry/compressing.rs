@@ -124,27 +124,27 @@ fn another_setting_is_another_image_and_the_former_one_stays_what_it_was() {
 fn images_share_compressed_layers_and_what_both_have_is_compressed_once() {
     let flake = Flake::new("");
     // Two images of the same layers, that differ in their configuration.
-    flake.write_text(&format!(
-        r#"{{ outputs = _: let
+    flake.write_text(
+        r#"{ outputs = _: let
             busybox = import <examples/busybox.nix>;
-            make = name: text: derivation {{
+            make = name: text: derivation {
               inherit name text;
               passAsFile = [ "text" ];
               system = "x86_64-linux";
-              builder = "${{busybox}}/busybox";
-              args = [ "sh" "-c" "${{busybox}}/busybox cat $textPath >$out" ];
-            }};
-            image = version: make "shared-conf.json" (builtins.toJSON {{
+              builder = "${busybox}/busybox";
+              args = [ "sh" "-c" "${busybox}/busybox cat $textPath >$out" ];
+            };
+            image = version: make "shared-conf.json" (builtins.toJSON {
               inherit version;
               architecture = "amd64";
-              config.Labels = {{ inherit version; }};
+              config.Labels = { inherit version; };
               created = "1970-01-01T00:00:01+00:00";
               store_dir = builtins.storeDir;
-              store_layers = [ [ "${{busybox}}" ] [ "${{make "text" "text"}}" ] ];
-            }});
-            package = version: {{ type = "derivation"; image = image version; }};
-          in {{ packages.x86_64-linux = {{ one = package "1"; two = package "2"; }}; }}; }}"#,
-    ));
+              store_layers = [ [ "${busybox}" ] [ "${make "text" "text"}" ] ];
+            });
+            package = version: { type = "derivation"; image = image version; };
+          in { packages.x86_64-linux = { one = package "1"; two = package "2"; }; }; }"#,
+    );
     for compression in ["gzip", "zstd"] {
         let registry = Registry::start(&flake, &[("LAYER_COMPRESSION", compression)]);
         let one = registry.pull("one", "latest");

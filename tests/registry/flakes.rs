@@ -39,9 +39,9 @@ fn packages_that_cannot_be_evaluated_do_not_hide_the_others() {
 #[test]
 fn a_flake_of_other_outputs_lists_nothing_and_is_looked_up_all_the_same() {
     let flake = Flake::new("");
-    flake.write_text(&format!(
-        "{{ outputs = _: {{ plain = (import <examples> {{ system = \"x86_64-linux\"; }}).packages.hello-plain; }}; }}"
-    ));
+    flake.write_text(
+        "{ outputs = _: { plain = (import <examples> { system = \"x86_64-linux\"; }).packages.hello-plain; }; }"
+    );
     let registry = Registry::start(&flake, &[]);
     assert!(listed(&registry).is_empty());
     registry.manifest("packages/hello", "latest").is_error(404, "NAME_UNKNOWN");
@@ -81,14 +81,14 @@ fn a_name_that_cannot_be_evaluated_is_not_evaluated_again_under_other_tags() {
 #[test]
 fn a_set_of_packages_that_throws_hides_nothing_that_is_elsewhere() {
     let flake = Flake::new("");
-    flake.write_text(&format!(
-        r#"{{ outputs = _: let e = import <examples> {{ system = "x86_64-linux"; }}; in {{
+    flake.write_text(
+        r#"{ outputs = _: let e = import <examples> { system = "x86_64-linux"; }; in {
             packages.x86_64-linux = throw "not on a monday";
-            packages.aarch64-linux = {{ inherit (e.packages) demo hello-flat; }};
-            legacyPackages.x86_64-linux = {{ inherit (e.packages) hello-plain; }};
+            packages.aarch64-linux = { inherit (e.packages) demo hello-flat; };
+            legacyPackages.x86_64-linux = { inherit (e.packages) hello-plain; };
             top.image = e.packages.hello.image;
-          }}; }}"#
-    ));
+          }; }"#,
+    );
     let registry = Registry::start(&flake, &[("SYSTEMS", "x86_64-linux,aarch64-linux")]);
     assert_eq!(listed(&registry), ["packages/demo", "packages/hello-flat"]);
     for name in ["packages/hello-plain", "packages/hello-flat", "top", "applications/demo/web"] {
