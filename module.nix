@@ -50,6 +50,8 @@ let
     AUTH_REALM = cfg.auth.realm;
     TRUSTED_PROXIES = if cfg.trustedProxies == [ ] then null else concatStringsSep "," cfg.trustedProxies;
     MAX_IMAGE_BYTES = cfg.limits.imageSize;
+    MAX_READING_MEMORY = cfg.limits.readingMemory;
+    MAX_READING_TIME = cfg.limits.readingTime;
     RETENTION_DAYS = cfg.retention.days;
     CACHE_SIZE = cfg.retention.images;
     CACHE_MAX_BYTES = cfg.cache.blobs;
@@ -270,6 +272,13 @@ in
         WatchdogSec = 60;
         TimeoutStopSec = 60; # for saying how long it really takes
         LimitNOFILE = 65536; # connections, above all
+        # Of its own the registry has at most MAX_BUILDS times MAX_READING_MEMORY, MAX_BUFFER_BYTES (128 MiB), 32 MiB for
+        # the index, and some hundred MiB for threads, connections and what it remembers: less than MemoryHigh. Pages of
+        # the store that it has mapped count, too. They are clean, so at MemoryHigh the kernel drops the oldest of them, which
+        # costs the thread that asks for one little; it would have to wait only if there were nothing to drop. MemoryMax
+        # is for what should not happen.
+        MemoryHigh = cfg.memoryHigh;
+        MemoryMax = cfg.memoryMax;
         EnvironmentFile = optional (cfg.environmentFile != null) cfg.environmentFile;
         SupplementaryGroups =
           optional evaluates "forge-evaluator"

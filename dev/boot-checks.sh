@@ -35,6 +35,8 @@ verify() {
 }
 check "systemd-analyze verify has nothing to say" verify
 
+check "its memory has limits" same "$(property MemoryHigh)/$(property MemoryMax)" 3221225472/4294967296
+
 # --- pulling
 
 check "the service is active once it serves" same "$(property ActiveState)/$(property SubState)" active/running

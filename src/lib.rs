@@ -7,6 +7,7 @@
 pub mod access;
 pub mod admin;
 pub mod blob;
+pub mod budget;
 pub mod closure;
 pub mod config;
 pub mod encode;

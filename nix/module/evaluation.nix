@@ -102,6 +102,7 @@ let
         CacheDirectory = name;
         CacheDirectoryMode = "0700";
         MemoryMax = cfg.evaluator.memoryMax;
+        MemoryHigh = cfg.evaluator.memoryHigh;
         MemorySwapMax = 0;
         CPUQuota = cfg.evaluator.cpuQuota;
         TasksMax = 64;

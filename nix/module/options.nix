@@ -15,6 +15,9 @@ let
   cfg = config.services.forge-registry;
   known = import ./settings.nix lib;
 
+  # Images that are read at a time.
+  readings = if cfg.limits.builds == null then builtins.fromJSON known.MAX_BUILDS else cfg.limits.builds;
+
   size = types.either types.ints.positive (types.strMatching "[0-9]+ ?([KMGT]i?)?B?");
   duration = types.either types.ints.positive (types.strMatching "[0-9]+[smhd]?");
   limit =
@@ -170,6 +173,34 @@ in
         limit "MAX_CLIENT_CONNECTIONS" types.ints.unsigned 64
           "Connections of one address at a time.";
       imageSize = limit "MAX_IMAGE_BYTES" size "8GiB" "Size of an image's archive once decompressed.";
+      readingMemory =
+        limit "MAX_READING_MEMORY" size "256MiB"
+          "Memory for reading one image; as many images are read at a time as may be built.";
+      readingTime = limit "MAX_READING_TIME" duration "1h" "How long it may take to read one image.";
+    };
+
+    memoryMax = mkOption {
+      type = types.str;
+      default = "${toString (2048 + 512 * readings)}M";
+      defaultText = literalExpression ''"''${toString (2048 + 512 * limits.builds)}M"'';
+      example = "24G";
+      description = ''
+        Memory that the registry may use, cached pages of the store included ({manpage}`systemd.resource-control(5)`,
+        `MemoryMax=`). The default has room for the images that are read at a time, at 512 MiB each: more is needed with a
+        larger {option}`services.forge-registry.limits.readingMemory`, and more is of use where more layers are pulled often
+        than fit into it.
+      '';
+    };
+
+    memoryHigh = mkOption {
+      type = types.str;
+      default = "${toString (1024 + 512 * readings)}M";
+      defaultText = literalExpression ''"''${toString (1024 + 512 * limits.builds)}M"'';
+      example = "20G";
+      description = ''
+        Memory from which on the registry's cached pages make room (`MemoryHigh=`). What it allocates itself stays below
+        that by its own limits, so it is not slowed down.
+      '';
     };
 
     retention = {
@@ -304,6 +335,16 @@ in
         default = "4G";
         example = "12G";
         description = "Memory that one evaluation may use ({manpage}`systemd.resource-control(5)`, `MemoryMax=`).";
+      };
+
+      memoryHigh = mkOption {
+        type = types.str;
+        default = "infinity";
+        example = "3G";
+        description = ''
+          Memory beyond which an evaluation is slowed down (`MemoryHigh=`). It has nothing to give back, so one that is
+          slowed down mostly runs into its time limit, where `memoryMax` would have ended it at once.
+        '';
       };
 
       cpuQuota = mkOption {

@@ -8,6 +8,7 @@ mod variables;
 
 use crate::{
     access::{AccessSettings, Proxies},
+    budget::Allowance,
     closure::Popularity,
     http::{RouteLimits, ServerLimits, tls::TlsFiles},
     image,
@@ -218,7 +219,12 @@ impl Config {
             max_images: parse("CACHE_SIZE", raw.cache_size, nonzero)?,
         };
         let image_limits = image::Limits {
-            max_image_bytes: parse("MAX_IMAGE_BYTES", raw.max_image_bytes, bytes)?,
+            reading: Allowance {
+                memory: parse("MAX_READING_MEMORY", raw.max_reading_memory, bytes)?,
+                matching: parse("MAX_MATCHING_TIME", raw.max_matching_time, positive)?,
+                time: parse("MAX_READING_TIME", raw.max_reading_time, positive)?,
+                unpacked: parse("MAX_IMAGE_BYTES", raw.max_image_bytes, bytes)?,
+            },
             max_compression_ratio: parse("MAX_COMPRESSION_RATIO", raw.max_compression_ratio, nonzero)?.get()
                 as u64,
             max_layer_files: parse("MAX_LAYER_FILES", raw.max_layer_files, nonzero)?.get(),

@@ -149,10 +149,16 @@ settings! {
     popularity "POPULARITY" = "",
         "A JSON file of package names with versions and how often each is used, for LAYER_STRATEGY; read at the start.";
     max_closure_paths "MAX_CLOSURE_PATHS" = "20000",
-        "Store paths of a package's runtime closure, at most 100000; a package with more is no image.";
+        "Store paths of the runtime closure of a package or an image, at most 100000; what has more is refused (422).";
     nix_snapshotter "NIX_SNAPSHOTTER" = "0",
         "Whether layers of store paths name these in annotations, for nix-snapshotter (1), or not (0).";
 
+    max_reading_memory "MAX_READING_MEMORY" = "512MiB",
+        "Memory for reading one image, MAX_BUILDS of which are read at a time: names, JSON, expressions and decoders' windows. An image that needs more is refused (422).";
+    max_matching_time "MAX_MATCHING_TIME" = "60s",
+        "Processor time for compiling and matching the expressions of one of nix2container's images; one that needs more is refused (422).";
+    max_reading_time "MAX_READING_TIME" = "6h",
+        "How long it may take to read one image, unpacking and hashing included; one that takes longer is refused (422).";
     max_image_bytes "MAX_IMAGE_BYTES" = "64GiB",
         "Size of an image's archive once decompressed.";
     max_compression_ratio "MAX_COMPRESSION_RATIO" = "250",

@@ -4,16 +4,17 @@ use super::{
     ImageError, Reader,
     contents::{Contents, Entry, MAX_JSON, normalise},
     decompress::{Chunks, Compression, decoder, overlapped},
-    limits::{Budget, LimitExceeded},
-    measure::{Context, Xz, measure},
-    progress::{Counted, ReadProgress},
+    limits::LimitExceeded,
+    measure::{Xz, measure},
+    progress::Counted,
     recognise::{self, Format, HEAD},
     store_file::{FileRange, StoreFile},
     tar_walk::{Data, Kind, Member, Seekable, Walk},
 };
 use crate::oci::Digest;
 use std::{
-    io::{self, BufRead, BufReader, Cursor, Read},
+    fs::File,
+    io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom},
     sync::{Arc, atomic::AtomicU64},
 };
 
@@ -36,13 +37,33 @@ fn entry_of(member: &Member) -> Entry {
     }
 }
 
+/// A file that is read for no longer than a reading may take: one that is sparse can be of any length.
+struct Watched<'r> {
+    inner: File,
+    reader: &'r Reader,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.reader.budget.in_time().map_err(LimitExceeded::from)?;
+        self.inner.read(buf)
+    }
+}
+
+impl Seek for Watched<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
+    }
+}
+
 /// Looks through an uncompressed archive; no contents are read.
 pub(super) fn scan(reader: &Reader, file: StoreFile) -> Result<Contents<'_>, ImageError> {
     let file = Arc::new(file);
     let mut contents = Contents::of_archive(reader, &file.path, "a tar archive".into());
     let reading = |error| ImageError::reading(&file.path, "the archive", error);
     let clone = file.file.try_clone().map_err(reading)?;
-    let mut walk = Walk::new(Seekable(BufReader::with_capacity(16 << 10, clone)));
+    let input = Watched { inner: clone, reader };
+    let mut walk = Walk::new(Seekable(BufReader::with_capacity(16 << 10, input)));
     while let Some(member) = walk.next().map_err(reading)? {
         let offset = walk.position();
         if walk.end().is_none_or(|end| end > file.size) {
@@ -66,9 +87,8 @@ pub(super) fn unpack(
 ) -> Result<Contents<'_>, ImageError> {
     let what = format!("a {}-compressed tar archive", compression.name());
     let mut contents = Contents::of_archive(reader, &file.path, what);
-    let budget = contents.budget.clone();
     reader.progress.expect(file.size);
-    streamed(&file, compression, &budget, &reader.progress, |walk| {
+    streamed(reader, &file, compression, |walk| {
         let mut json = 0;
         while let Some(member) = next(walk, &file)? {
             let entry = match member.kind {
@@ -101,6 +121,7 @@ fn unpack_file(
             let what = "all JSON in it together".into();
             return Err(contents.exceeded(LimitExceeded::Bytes { what, size: *json, limit: MAX_JSON }));
         }
+        contents.charge(member.size, "its JSON")?;
         let mut bytes = head;
         data.read_to_end(&mut bytes).map_err(reading)?;
         return Ok(Entry::Memory(bytes.into()));
@@ -115,8 +136,8 @@ fn unpack_file(
     if contents.kept.len() >= limit {
         return Err(contents.exceeded(LimitExceeded::Count { what: "layers", limit }));
     }
-    let context = Context { cache: &contents.reader.cache, budget: &contents.budget };
-    let (measured, kept) = measure(Cursor::new(head).chain(data), true, xz, context).map_err(reading)?;
+    let (measured, kept) =
+        measure(contents.reader, Cursor::new(head).chain(data), true, xz).map_err(reading)?;
     contents.kept.push(kept);
     Ok(Entry::Kept(measured, contents.kept.len() - 1))
 }
@@ -129,8 +150,7 @@ pub(super) fn recreate(
     compression: Compression,
     wanted: (Digest, u64),
 ) -> Result<bool, ImageError> {
-    let budget = Budget::new(&reader.limits);
-    streamed(file, compression, &budget, &reader.progress, |walk| {
+    streamed(reader, file, compression, |walk| {
         while let Some(member) = next(walk, file)? {
             if member.kind != Kind::File {
                 continue;
@@ -144,9 +164,8 @@ pub(super) fn recreate(
             if member.size != wanted.1 && !(unpacked && xz == Xz::Unpack) {
                 continue;
             }
-            let context = Context { cache: &reader.cache, budget: &budget };
             let body = Cursor::new(head).chain(data);
-            if let (measured, Some(kept)) = measure(body, true, xz, context).map_err(reading)?
+            if let (measured, Some(kept)) = measure(reader, body, true, xz).map_err(reading)?
                 && measured.digest == wanted.0
             {
                 reader.cache.commit_all(vec![(wanted.0, kept)])?;
@@ -163,10 +182,10 @@ pub(super) fn recreate_from_plain(
     file: &StoreFile,
     wanted: Digest,
 ) -> Result<bool, ImageError> {
-    let budget = Budget::new(&reader.limits);
     let clone =
         file.file.try_clone().map_err(|error| ImageError::reading(&file.path, "the archive", error))?;
-    let mut walk = Walk::new(Seekable(BufReader::with_capacity(16 << 10, clone)));
+    let input = Watched { inner: clone, reader };
+    let mut walk = Walk::new(Seekable(BufReader::with_capacity(16 << 10, input)));
     let reading = |error| ImageError::reading(&file.path, "the archive", error);
     while let Some(member) = walk.next().map_err(reading)? {
         let position = walk.position();
@@ -183,8 +202,7 @@ pub(super) fn recreate_from_plain(
             continue;
         }
         range.position = position;
-        let context = Context { cache: &reader.cache, budget: &budget };
-        if let (measured, Some(kept)) = measure(range, false, Xz::Unpack, context).map_err(reading)?
+        if let (measured, Some(kept)) = measure(reader, range, false, Xz::Unpack).map_err(reading)?
             && measured.digest == wanted
         {
             reader.cache.commit_all(vec![(wanted, kept)])?;
@@ -214,15 +232,14 @@ fn next(walk: &mut Walk<&mut Chunks>, file: &StoreFile) -> Result<Option<Member>
 
 /// Gives the members of a compressed archive to `consume` while another thread decompresses.
 fn streamed<T>(
+    reader: &Reader,
     file: &StoreFile,
     compression: Compression,
-    budget: &Budget,
-    progress: &ReadProgress,
     consume: impl FnOnce(&mut Walk<&mut Chunks>) -> Result<T, ImageError>,
 ) -> Result<T, ImageError> {
     let taken = AtomicU64::new(0);
     let range = FileRange { file: &file.file, position: 0, end: file.size };
-    let source = decoder(compression, Counted { inner: range, progress }, &taken, budget)
+    let source = decoder(compression, Counted { inner: range, reader }, &taken, reader)
         .map_err(|error| ImageError::reading(&file.path, "the archive", error))?;
     overlapped(source, |chunks| {
         let head =

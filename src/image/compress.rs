@@ -23,6 +23,8 @@ use std::{
     sync::{Arc, mpsc},
 };
 
+/// Memory of a thread that compresses, in bytes: a block, what it becomes, what waits to be written, and a workspace.
+const COMPRESSOR: u64 = 32 << 20;
 /// Notes are shorter.
 const MAX_NOTE: u64 = 1024;
 
@@ -82,13 +84,12 @@ pub(super) fn layers(
     // A layer of many blocks keeps all threads busy, small ones do so together.
     let (large, small): (Vec<&ImageBlob>, Vec<&ImageBlob>) =
         jobs.into_iter().partition(|blob| blob.size > 2 * BLOCK);
+    let threads = reader.budget.threads(reader.threads, COMPRESSOR);
     let mut made = Vec::new();
     for blob in large {
-        made.push(compress(reader, coding, blob, reader.threads)?);
+        made.push(compress(reader, coding, blob, threads)?);
     }
-    made.extend(in_parallel(&small, reader.threads, |blob| {
-        compress(reader, coding, blob, NonZeroUsize::MIN)
-    })?);
+    made.extend(in_parallel(&small, threads, |blob| compress(reader, coding, blob, NonZeroUsize::MIN))?);
 
     let (mut by_plain, mut finished, mut notes) = (HashMap::new(), Vec::new(), Vec::new());
     for Made { plain, blob, new } in made {

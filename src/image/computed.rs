@@ -22,9 +22,11 @@ pub(super) fn compute(
             let path = path.clone();
             ImageError::Io { path, source: io::Error::other(error) }
         }
+        LayerError::Budget(exceeded) => ImageError::exceeding(of)(exceeded),
         LayerError::List(source) => ImageError::reading(of, "an entry list", source),
         error => ImageError::invalid(of, error),
     };
+    reader.store.check(contents.roots(), of)?;
     let name = layer::recipe(style, contents).map_err(failed)?;
     let blob = |digest: Digest, size| ImageBlob { digest, size, source: Source::Virtual { list: name } };
     let known = reader.lists.open_blob(&name).ok().flatten().map(EntryList::open);
@@ -37,8 +39,9 @@ pub(super) fn compute(
         }
         None => {}
     }
-    let made = layer::make(style, contents, reader.limits.max_layer_files, reader.lists.writer()?)
-        .map_err(failed)?;
+    let made =
+        layer::make(style, contents, &reader.budget, reader.limits.max_layer_files, reader.lists.writer()?)
+            .map_err(failed)?;
     reader.progress.read(made.size);
     Ok((blob(made.digest, made.size), Some(made.list.finish())))
 }

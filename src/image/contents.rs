@@ -1,10 +1,10 @@
 //! The members of an archive, or files of a layout folder, by name.
 
 use super::{
-    ImageError, Reader,
-    limits::{Budget, LimitExceeded},
+    ImageError, Reader, json,
+    limits::LimitExceeded,
     measure::Measured,
-    store_file::{FileRange, StoreFile, follow},
+    store_file::{FileRange, StoreFile},
 };
 use crate::blob::cache::Finished;
 use bytes::Bytes;
@@ -17,12 +17,14 @@ use std::{
 
 /// All JSON of an image that is held in memory together, in bytes.
 pub(super) const MAX_JSON: u64 = 64 << 20;
+/// Links from one to the next until a member is reached.
+const MAX_LINKS: usize = 16;
 /// No path on Linux is longer, so no sensible member name is.
 const MAX_NAME: usize = 4096;
 /// Members of one name, besides the first.
 const MAX_COPIES: usize = 8;
-/// All names of an archive together, in bytes.
-const MAX_NAMES: usize = 32 << 20;
+/// Bytes that a member takes besides its name and what it links to, in a map that doubles when it is full.
+const MEMBER: u64 = 2 * size_of::<Entry>() as u64 + 192;
 
 /// Where a member's bytes are.
 #[derive(Debug, Clone)]
@@ -49,7 +51,6 @@ pub(super) struct Contents<'r> {
     pub(super) path: PathBuf,
     /// "a tar archive", "a gzip-compressed tar archive", "a folder".
     pub(super) what: String,
-    pub(super) budget: Arc<Budget>,
     members: Members,
     /// Blobs in the cache that are not committed yet, by the numbers in [`Entry::Kept`].
     pub(super) kept: Vec<Option<Finished>>,
@@ -57,13 +58,13 @@ pub(super) struct Contents<'r> {
 
 #[derive(Debug)]
 enum Members {
-    Archive { by_name: HashMap<Vec<u8>, Vec<Entry>>, count: usize, name_bytes: usize },
+    Archive { by_name: HashMap<Vec<u8>, Vec<Entry>>, count: usize },
     Folder,
 }
 
 impl<'r> Contents<'r> {
     pub(super) fn of_archive(reader: &'r Reader, path: &Path, what: String) -> Self {
-        let members = Members::Archive { by_name: HashMap::new(), count: 0, name_bytes: 0 };
+        let members = Members::Archive { by_name: HashMap::new(), count: 0 };
         Self::new(reader, path, what, members)
     }
 
@@ -72,13 +73,12 @@ impl<'r> Contents<'r> {
     }
 
     fn new(reader: &'r Reader, path: &Path, what: String, members: Members) -> Self {
-        let budget = Arc::new(Budget::new(&reader.limits));
-        Self { reader, path: path.into(), what, budget, members, kept: Vec::new() }
+        Self { reader, path: path.into(), what, members, kept: Vec::new() }
     }
 
     /// Adds a member of an archive. One whose name cannot be referred to is left out.
     pub(super) fn add(&mut self, name: &[u8], entry: Entry) -> Result<(), LimitExceeded> {
-        let Members::Archive { by_name, count, name_bytes } = &mut self.members else { return Ok(()) };
+        let Members::Archive { by_name, count } = &mut self.members else { return Ok(()) };
         let limit = self.reader.limits.max_members;
         *count += 1;
         if *count > limit {
@@ -87,11 +87,13 @@ impl<'r> Contents<'r> {
         if let Ok(name) = normalise(b"", name)
             && name.len() <= MAX_NAME
         {
-            *name_bytes += name.len();
-            if *name_bytes > MAX_NAMES {
-                return Err(LimitExceeded::Count { what: "bytes of member names", limit: MAX_NAMES });
-            }
-            by_name.entry(name).or_default().push(entry);
+            let heap = match &entry {
+                Entry::Link(target) => target.len(),
+                Entry::Unfit(what) => what.len(),
+                Entry::Range { .. } | Entry::OnDisk(_) | Entry::Memory(_) | Entry::Kept(..) => 0,
+            };
+            self.reader.budget.charge(MEMBER + (name.len() + heap) as u64, "the names of its members")?;
+            by_name.entry(name).or_insert_with(|| Vec::with_capacity(1)).push(entry);
         }
         Ok(())
     }
@@ -128,16 +130,12 @@ impl<'r> Contents<'r> {
     /// Where the bytes of `name` are, which `wanted_by` refers to; links have been followed.
     pub(super) fn find(&self, name: &str, wanted_by: &str) -> Result<Entry, ImageError> {
         let refused = |why: &str| self.invalid(format!("{wanted_by} refers to {name:?}, which {why}"));
-        let missing = || ImageError::Incomplete {
-            path: self.path.clone(),
-            member: name.into(),
-            wanted_by: wanted_by.into(),
-        };
+        let missing = || ImageError::missing(&self.path, name, wanted_by);
         let mut at = normalise(b"", name.as_bytes()).map_err(&refused)?;
         let Members::Archive { by_name, .. } = &self.members else {
             return Ok(Entry::OnDisk(self.path.join(name)));
         };
-        for _ in 0..=self.reader.limits.max_links {
+        for _ in 0..=MAX_LINKS {
             let [first, others @ ..] = by_name.get(&at).map_or(&[][..], Vec::as_slice) else {
                 return Err(missing());
             };
@@ -156,7 +154,7 @@ impl<'r> Contents<'r> {
                 entry => return Ok(entry.clone()),
             }
         }
-        Err(refused(&format!("leads through more than {} links", self.reader.limits.max_links)))
+        Err(refused(&format!("leads through more than {} links", MAX_LINKS)))
     }
 
     /// The bytes of a small member, which `wanted_by` refers to.
@@ -177,22 +175,31 @@ impl<'r> Contents<'r> {
         if size > limit {
             return Err(too_large(size));
         }
-        let mut bytes = Vec::new();
+        self.charge(size, "its JSON")?;
+        let mut bytes = Vec::with_capacity(size as usize);
         let mut range = FileRange { file: &file.file, position: offset, end: offset.saturating_add(size) };
         range.read_to_end(&mut bytes).map_err(|error| ImageError::reading(&self.path, name, error))?;
         Ok(bytes.into())
     }
 
+    /// Takes memory for the rest of the reading.
+    pub(super) fn charge(&self, bytes: u64, what: &'static str) -> Result<(), ImageError> {
+        self.reader.budget.charge(bytes, what).map_err(ImageError::exceeding(&self.path))
+    }
+
+    /// Takes the memory that is needed to parse JSON, and to go on with what it says.
+    pub(super) fn charge_json(&self, json: &[u8]) -> Result<(), ImageError> {
+        self.charge(json::weight(json), "its JSON")
+    }
+
     /// Opens a file of a layout folder.
     pub(super) fn open(&self, path: &Path, name: &str, wanted_by: &str) -> Result<StoreFile, ImageError> {
-        let store = &self.reader.store;
-        let found =
-            follow(store, path, self.reader.limits.max_links)?.ok_or_else(|| ImageError::Incomplete {
-                path: self.path.clone(),
-                member: name.into(),
-                wanted_by: wanted_by.into(),
-            })?;
-        StoreFile::open(store, found)
+        let found = self
+            .reader
+            .store
+            .follow(path)?
+            .ok_or_else(|| ImageError::missing(&self.path, name, wanted_by))?;
+        StoreFile::open(found)
     }
 
     /// Whether two members of one name are the same, so that it does not matter which one is taken.
@@ -207,7 +214,8 @@ impl<'r> Contents<'r> {
                     position: from,
                     end: from.saturating_add(*size),
                 };
-                equal(range(*a), range(*b)).map_err(|e| ImageError::reading(&self.path, "a member", e))
+                equal(self.reader, range(*a), range(*b))
+                    .map_err(|e| ImageError::reading(&self.path, "a member", e))
             }
             (Entry::Memory(a), Entry::Memory(b)) => Ok(a == b),
             (Entry::Kept(a, _), Entry::Kept(b, _)) => Ok(a.digest == b.digest),
@@ -218,9 +226,10 @@ impl<'r> Contents<'r> {
     }
 }
 
-fn equal(mut a: impl Read, mut b: impl Read) -> std::io::Result<bool> {
+fn equal(reader: &Reader, mut a: impl Read, mut b: impl Read) -> std::io::Result<bool> {
     let (mut left, mut right) = (vec![0; 64 << 10], vec![0; 64 << 10]);
     loop {
+        reader.budget.in_time().map_err(LimitExceeded::from)?;
         let n = a.read(&mut left)?;
         if n == 0 {
             return Ok(true);

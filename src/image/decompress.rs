@@ -4,7 +4,8 @@
 //! plain concatenation), and all bytes have to belong to one: what follows the last is an error.
 
 use super::{
-    limits::{Budget, Taken, Yielded},
+    Reader,
+    limits::{LimitExceeded, Taken, Yielded},
     tar_walk::read_buffered,
 };
 use flate2::bufread::MultiGzDecoder;
@@ -40,6 +41,21 @@ impl Compression {
             Self::Xz => "xz",
         }
     }
+
+    /// The most that any decoder may need, in bytes.
+    pub(super) fn most_memory() -> u64 {
+        Self::Zstd.memory().max(Self::Xz.memory())
+    }
+
+    /// Bytes that a decoder may need: its window, which the bytes that it decodes state, and its buffers.
+    pub(super) fn memory(self) -> u64 {
+        let window = match self {
+            Self::Gzip => 128 << 10,
+            Self::Zstd => (1 << ZSTD_WINDOW_LOG_MAX) + (1 << 20),
+            Self::Xz => XZ_MEMORY,
+        };
+        window + CHUNK as u64
+    }
 }
 
 /// What `input` decompresses to; `taken` counts what the decoder has taken of it.
@@ -47,8 +63,9 @@ pub(super) fn decoder<'a>(
     compression: Compression,
     input: impl Read + Send + 'a,
     taken: &'a AtomicU64,
-    budget: &'a Budget,
+    reader: &'a Reader,
 ) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let window = reader.budget.hold(compression.memory(), "a decoder").map_err(LimitExceeded::from)?;
     let input = BufReader::with_capacity(CHUNK, Taken { inner: input, taken });
     let inner: Box<dyn Read + Send + 'a> = match compression {
         Compression::Gzip => Box::new(MultiGzDecoder::new(input)),
@@ -62,7 +79,9 @@ pub(super) fn decoder<'a>(
             Box::new(XzDecoder::new_stream(input, decoder))
         }
     };
-    Ok(Box::new(Yielded { inner, taken, budget, yielded: 0 }))
+    let (budget, limits) = (&reader.budget, &reader.limits);
+    let (max_ratio, ratio_grace) = (limits.max_compression_ratio, limits.ratio_grace);
+    Ok(Box::new(Yielded { inner, taken, budget, max_ratio, ratio_grace, yielded: 0, _memory: window }))
 }
 
 /// Runs `consume` on the bytes that come out of `source`, which is read by another thread: decompressing overlaps

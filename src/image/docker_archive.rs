@@ -54,6 +54,7 @@ pub(super) fn read(contents: &mut Contents<'_>, options: &Options) -> Result<Ima
 pub(super) fn load(contents: &mut Contents<'_>) -> Result<Loaded, ImageError> {
     let limits = &contents.reader.limits;
     let json = contents.small(MANIFEST, "a docker-archive", limits.max_manifest_bytes)?;
+    contents.charge_json(&json)?;
     let items: Vec<Item> = serde_json::from_slice(&json).map_err(|error| {
         contents.invalid(format!("{MANIFEST} is not a list of images with Config and Layers: {error}"))
     })?;
@@ -73,6 +74,7 @@ pub(super) fn load(contents: &mut Contents<'_>) -> Result<Loaded, ImageError> {
             item.config
         )));
     }
+    contents.charge_json(&config_bytes)?;
     let config = Config::parse(&config_bytes).map_err(|error| {
         contents.invalid(format!("{:?} is not an image configuration: {error}", item.config))
     })?;

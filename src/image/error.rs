@@ -1,11 +1,15 @@
 //! Why a store path does not yield an image.
 
 use super::LimitExceeded;
-use crate::{blob::CacheError, oci::Digest};
+use crate::{blob::CacheError, nix::ClosureError, oci::Digest};
 use std::{fmt, io, path::PathBuf};
 
 /// Names of members or files that an error message lists at most.
 const LISTED: usize = 50;
+/// Bytes of a foreign name in a message.
+const MAX_SHOWN: usize = 300;
+/// Bytes of what a message says is wrong.
+const MAX_PROBLEM: usize = 8 << 10;
 
 /// Why a store path does not yield an image.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,22 @@ pub enum ImageError {
         /// Which.
         exceeded: LimitExceeded,
     },
+    /// It names a store path that its build does not refer to.
+    #[error(
+        "{path:?} names {named:?}, which is not in the runtime closure of {object:?}: an image is made only of what \
+         its build refers to"
+    )]
+    OutOfClosure {
+        /// The file, link or folder that names it.
+        path: PathBuf,
+        /// The store path.
+        named: PathBuf,
+        /// The store path that is read.
+        object: PathBuf,
+    },
+    /// nix-daemon does not say what the runtime closure is.
+    #[error(transparent)]
+    Closure(#[from] ClosureError),
     /// The folder has no image of this name.
     #[error("no image {name:?} in {path:?}; {}", listed(known))]
     MemberUnknown {
@@ -103,9 +123,31 @@ fn listed(names: &[String]) -> String {
     }
 }
 
+/// Foreign text at a length that an answer and a line of the log can take.
+pub(super) fn shown(mut text: String, limit: usize) -> String {
+    if text.len() > limit {
+        let end = (0..=limit).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+        text.push('…');
+    }
+    text
+}
+
 impl ImageError {
     pub(super) fn invalid(path: impl Into<PathBuf>, problem: impl fmt::Display) -> Self {
-        Self::Invalid { path: path.into(), problem: problem.to_string() }
+        Self::Invalid { path: path.into(), problem: shown(problem.to_string(), MAX_PROBLEM) }
+    }
+
+    /// The error that `member`, which `wanted_by` refers to, is not there.
+    pub(super) fn missing(path: impl Into<PathBuf>, member: &str, wanted_by: &str) -> Self {
+        let [member, wanted_by] = [member, wanted_by].map(|name| shown(name.to_owned(), MAX_SHOWN));
+        Self::Incomplete { path: path.into(), member, wanted_by }
+    }
+
+    /// The error of exceeding a budget or a limit while reading `path`.
+    pub(super) fn exceeding<E: Into<LimitExceeded>>(path: impl Into<PathBuf>) -> impl FnOnce(E) -> Self {
+        let path = path.into();
+        move |exceeded| Self::LimitExceeded { path, exceeded: exceeded.into() }
     }
 
     /// Sorts out what an error met while reading `what` means: errors of limits and of the cache travel through the
@@ -123,7 +165,7 @@ impl ImageError {
             Err(error) => {
                 let truncated = error.kind() == io::ErrorKind::UnexpectedEof;
                 let why = if truncated { "it ends too early".to_owned() } else { error.to_string() };
-                Self::Invalid { path, problem: format!("{what}: {why}") }
+                Self::invalid(path, format!("{what}: {why}"))
             }
         }
     }

@@ -7,6 +7,19 @@ use serde::{
 };
 use std::fmt;
 
+/// Bytes that a value takes at most in what JSON is parsed to here, with its share of a list that doubles when it is full.
+/// (Measured by `tests/memory`.)
+const VALUE: u64 = 256;
+/// How often a text is copied on its way from a description to a manifest.
+const COPIES: u64 = 8;
+
+/// Memory that may be needed to parse this and to go on with it, in bytes. More than it mostly is: every value begins behind
+/// one of three characters, which are counted in strings too.
+pub(super) fn weight(json: &[u8]) -> u64 {
+    let values = json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    VALUE * (values as u64 + 1) + COPIES * json.len() as u64
+}
+
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Json {
@@ -52,14 +65,18 @@ impl Json {
         }
     }
 
-    /// `json.dumps(self, indent=4)`.
-    pub(super) fn dumps(&self) -> String {
+    /// `json.dumps(self, indent=4)`; none if that is longer than `limit` bytes, which a short text that is nested deeply can
+    /// become by its white space.
+    pub(super) fn dumps(&self, limit: usize) -> Option<String> {
         let mut out = String::new();
-        self.write(&mut out, 1);
-        out
+        self.write(&mut out, 1, limit);
+        (out.len() <= limit).then_some(out)
     }
 
-    fn write(&self, out: &mut String, depth: usize) {
+    fn write(&self, out: &mut String, depth: usize, limit: usize) {
+        if out.len() > limit {
+            return;
+        }
         match self {
             Self::Null => out.push_str("null"),
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
@@ -67,14 +84,16 @@ impl Json {
             Self::Float(value) => out.push_str(&float(*value)),
             Self::String(text) => write_string(out, text),
             Self::Array(elements) => {
-                let write = |out: &mut String, element: &Json| element.write(out, depth + 1);
-                write_all(out, ['[', ']'], elements, depth, write);
+                let write = |out: &mut String, element: &Json| element.write(out, depth + 1, limit);
+                write_all(out, ['[', ']'], elements, (depth, limit), write);
             }
-            Self::Object(members) => write_all(out, ['{', '}'], members, depth, |out, (key, value)| {
-                write_string(out, key);
-                out.push_str(": ");
-                value.write(out, depth + 1);
-            }),
+            Self::Object(members) => {
+                write_all(out, ['{', '}'], members, (depth, limit), |out, (key, value)| {
+                    write_string(out, key);
+                    out.push_str(": ");
+                    value.write(out, depth + 1, limit);
+                })
+            }
         }
     }
 }
@@ -83,11 +102,14 @@ fn write_all<T>(
     out: &mut String,
     [open, close]: [char; 2],
     items: &[T],
-    depth: usize,
+    (depth, limit): (usize, usize),
     write: impl Fn(&mut String, &T),
 ) {
     out.push(open);
     for (n, item) in items.iter().enumerate() {
+        if out.len() > limit {
+            return;
+        }
         out.push_str(if n == 0 { "\n" } else { ",\n" });
         out.extend(std::iter::repeat_n("    ", depth));
         write(out, item);
@@ -224,6 +246,7 @@ mod tests {
     ],
     "t": "\"\\\u007f\u00e9\ud83d\ude00\n\u0001/"
 }"#;
-        assert_eq!(json.dumps(), expected);
+        assert_eq!(json.dumps(expected.len()).as_deref(), Some(expected));
+        assert_eq!(json.dumps(expected.len() - 1), None);
     }
 }

@@ -1,5 +1,6 @@
 //! What a hostile or broken image may cost at most.
 
+use crate::budget::{Allowance, Budget, BudgetExceeded, Held};
 use std::{
     io::{self, Read},
     sync::atomic::{AtomicU64, Ordering},
@@ -8,8 +9,8 @@ use std::{
 /// Limits on what reading an image may cost. The defaults fit every image that clients can run.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Bytes that all decompression for one image may yield, `MAX_IMAGE_BYTES`; 64 GiB.
-    pub max_image_bytes: u64,
+    /// What reading an image may cost as a whole. The limits below keep single things in proportion.
+    pub reading: Allowance,
     /// Decompressed bytes a compressed byte, `MAX_COMPRESSION_RATIO`; 250.
     pub max_compression_ratio: u64,
     /// Decompressed bytes below which the ratio is not judged; 64 MiB. An image of nothing but zeroes is fine as long
@@ -27,14 +28,12 @@ pub struct Limits {
     pub max_manifest_bytes: u64,
     /// Bytes of an image configuration; 8 MiB.
     pub max_config_bytes: u64,
-    /// Links from one to the next until a member or file is reached; 16.
-    pub max_links: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_image_bytes: 64 << 30,
+            reading: Allowance::default(),
             max_compression_ratio: 250,
             ratio_grace: 64 << 20,
             max_members: 100_000,
@@ -43,7 +42,6 @@ impl Default for Limits {
             max_manifests: 1000,
             max_manifest_bytes: 4 << 20,
             max_config_bytes: 8 << 20,
-            max_links: 16,
         }
     }
 }
@@ -51,9 +49,9 @@ impl Default for Limits {
 /// A limit that an image exceeds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitExceeded {
-    /// Too much comes out of decompression.
-    #[error("it unpacks to more than {0} bytes, which is what MAX_IMAGE_BYTES allows")]
-    ImageBytes(u64),
+    /// The budget of a reading.
+    #[error(transparent)]
+    Budget(#[from] BudgetExceeded),
     /// Far too much comes out of so little.
     #[error(
         "it unpacks to more than {0} times its compressed size, which is what MAX_COMPRESSION_RATIO allows: \
@@ -86,26 +84,6 @@ impl From<LimitExceeded> for io::Error {
     }
 }
 
-/// What decompression has yielded so far for one image, over all threads.
-#[derive(Debug)]
-pub(super) struct Budget {
-    max_bytes: u64,
-    max_ratio: u64,
-    ratio_grace: u64,
-    yielded: AtomicU64,
-}
-
-impl Budget {
-    pub(super) fn new(limits: &Limits) -> Self {
-        Self {
-            max_bytes: limits.max_image_bytes,
-            max_ratio: limits.max_compression_ratio,
-            ratio_grace: limits.ratio_grace,
-            yielded: AtomicU64::new(0),
-        }
-    }
-}
-
 /// Counts the bytes that a decoder takes.
 pub(super) struct Taken<'b, R> {
     pub(super) inner: R,
@@ -125,20 +103,21 @@ pub(super) struct Yielded<'b, R> {
     pub(super) inner: R,
     pub(super) taken: &'b AtomicU64,
     pub(super) budget: &'b Budget,
+    pub(super) max_ratio: u64,
+    pub(super) ratio_grace: u64,
     pub(super) yielded: u64,
+    /// What the decoder needs.
+    pub(super) _memory: Held<'b>,
 }
 
 impl<R: Read> Read for Yielded<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
-        let budget = self.budget;
         self.yielded = self.yielded.saturating_add(n as u64);
-        if budget.yielded.fetch_add(n as u64, Ordering::Relaxed).saturating_add(n as u64) > budget.max_bytes {
-            return Err(LimitExceeded::ImageBytes(budget.max_bytes).into());
-        }
+        self.budget.unpacked(n as u64).map_err(LimitExceeded::from)?;
         let taken = self.taken.load(Ordering::Relaxed);
-        if self.yielded > budget.ratio_grace && self.yielded / budget.max_ratio.max(1) > taken {
-            return Err(LimitExceeded::Ratio(budget.max_ratio).into());
+        if self.yielded > self.ratio_grace && self.yielded / self.max_ratio.max(1) > taken {
+            return Err(LimitExceeded::Ratio(self.max_ratio).into());
         }
         Ok(n)
     }

@@ -1,9 +1,9 @@
 //! Measures blobs: digest, diff ID and compression, in one pass over their bytes, several at a time.
 
 use super::{
-    ImageError,
+    ImageError, Reader,
     decompress::{Compression, decoder},
-    limits::{Budget, LimitExceeded},
+    limits::LimitExceeded,
     recognise::{self, Format, HEAD},
 };
 use crate::{
@@ -67,42 +67,35 @@ pub(super) enum Xz {
     Keep,
 }
 
-/// What measuring needs besides the bytes.
-#[derive(Clone, Copy)]
-pub(super) struct Context<'a> {
-    pub(super) cache: &'a Arc<Cache>,
-    pub(super) budget: &'a Budget,
-}
-
 fn writer(cache: &Arc<Cache>) -> io::Result<CacheWriter> {
     cache.writer().map_err(|error: CacheError| io::Error::other(error))
 }
 
 /// Measures `body`. What is served is kept in the cache if `keep` says so, and always if xz had to be unpacked.
 pub(super) fn measure(
+    reader: &Reader,
     mut body: impl Read + Send,
     keep: bool,
     xz: Xz,
-    context: Context<'_>,
 ) -> io::Result<(Measured, Option<Finished>)> {
     let mut head = Vec::with_capacity(HEAD);
     body.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
     let format = recognise::format(&head);
     let body = Cursor::new(&head).chain(body);
-    let kept = if keep { Some(writer(context.cache)?) } else { None };
+    let kept = if keep { Some(writer(&reader.cache)?) } else { None };
     match format {
         Some(Format::Compressed(Compression::Xz)) if xz == Xz::Unpack => {
             drop(kept);
             let taken = AtomicU64::new(0);
-            let mut content = decoder(Compression::Xz, body, &taken, context.budget)?;
-            let mut sink = DigestWriter::new(writer(context.cache)?);
+            let mut content = decoder(Compression::Xz, body, &taken, reader)?;
+            let mut sink = DigestWriter::new(writer(&reader.cache)?);
             copy(&mut content, &mut sink)?;
             let (digest, size, kept) = sink.finish();
             Ok((Measured { digest, size, encoding: Encoding::Tar, diff_id: Ok(digest) }, Some(kept.finish())))
         }
         Some(Format::Compressed(compression)) if compression != Compression::Xz => {
             let mut tee = Tee { body, sink: DigestWriter::new(Kept(kept)), failed: false };
-            let diff_id = diff_id(&mut tee, compression, context.budget)?;
+            let diff_id = diff_id(&mut tee, compression, reader)?;
             io::copy(&mut tee, &mut io::sink())?;
             let (digest, size, kept) = tee.sink.finish();
             let encoding = if compression == Compression::Gzip { Encoding::Gzip } else { Encoding::Zstd };
@@ -124,12 +117,12 @@ pub(super) fn measure(
 fn diff_id<R: Read + Send>(
     tee: &mut Tee<R>,
     compression: Compression,
-    budget: &Budget,
+    reader: &Reader,
 ) -> io::Result<Result<Digest, String>> {
     let taken = AtomicU64::new(0);
     let mut sink = DigestWriter::new(io::sink());
     let result =
-        decoder(compression, &mut *tee, &taken, budget).and_then(|mut content| copy(&mut content, &mut sink));
+        decoder(compression, &mut *tee, &taken, reader).and_then(|mut content| copy(&mut content, &mut sink));
     match result {
         Ok(()) => Ok(Ok(sink.finish().0)),
         Err(error) if tee.failed || error.get_ref().is_some_and(|inner| inner.is::<LimitExceeded>()) => {

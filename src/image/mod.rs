@@ -28,6 +28,7 @@ mod options;
 mod package;
 mod parts;
 mod progress;
+mod reachable;
 mod recognise;
 mod store_file;
 mod streamed;
@@ -38,10 +39,12 @@ pub use limits::{LimitExceeded, Limits};
 pub use options::{LayerCompression, Layers, Options};
 pub use package::{Empty, Layering, Package, Settings, SettingsError, platform};
 pub use progress::ReadProgress;
+pub use reachable::Reachable;
 
 use crate::{
     blob::{Cache, Source},
-    nix::{StoreDir, StorePath},
+    budget::Budget,
+    nix::StorePath,
     oci::{Descriptor, Digest, Document, Manifest, media_type},
 };
 use bytes::Bytes;
@@ -49,7 +52,7 @@ use contents::Contents;
 use convert::Form;
 use folder::Located;
 use recognise::Format;
-use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
+use std::{collections::BTreeMap, num::NonZeroUsize, ops::Deref, sync::Arc};
 use store_file::StoreFile;
 
 /// An image as it was found in a store path: everything that a client can ask for.
@@ -120,11 +123,9 @@ pub struct ImageBlob {
     pub source: Source,
 }
 
-/// What reading images needs.
+/// What all readings of images share.
 #[derive(Debug, Clone)]
-pub struct Reader {
-    /// The store; nothing outside of it is ever opened.
-    pub store: StoreDir,
+pub struct Resources {
     /// Takes what has to be unpacked.
     pub cache: Arc<Cache>,
     /// Takes the entry lists of layers that are computed from store paths, each named by its
@@ -134,8 +135,31 @@ pub struct Reader {
     pub limits: Limits,
     /// Threads that hash at once, for one image.
     pub threads: NonZeroUsize,
-    /// Told of all that is read; one for each image, if anybody looks at it.
-    pub progress: Arc<ReadProgress>,
+}
+
+/// What the reading of one image needs: what all share, what this one may open and cost, and who looks at how far it is.
+#[derive(Debug)]
+pub struct Reader {
+    shared: Resources,
+    store: Reachable,
+    budget: Budget,
+    progress: Arc<ReadProgress>,
+}
+
+impl Reader {
+    /// For one reading, which begins now, of what is reachable in the store.
+    pub fn new(shared: Resources, store: Reachable, progress: Arc<ReadProgress>) -> Self {
+        let budget = Budget::new(shared.limits.reading.clone());
+        Self { shared, store, budget, progress }
+    }
+}
+
+impl Deref for Reader {
+    type Target = Resources;
+
+    fn deref(&self) -> &Resources {
+        &self.shared
+    }
 }
 
 /// Which image of a store path is meant.

@@ -37,6 +37,7 @@ pub(super) fn is_one(contents: &Contents<'_>) -> bool {
 /// Reads the layout's one image, of one platform or several.
 pub(super) fn read(contents: &mut Contents<'_>) -> Result<Image, ImageError> {
     let json = contents.small(INDEX, "an OCI layout", contents.reader.limits.max_manifest_bytes)?;
+    contents.charge_json(&json)?;
     let index: Index = serde_json::from_slice(&json)
         .map_err(|error| contents.invalid(format!("{INDEX} is not an image index: {error}")))?;
     let mut tree = Tree::default();

@@ -4,8 +4,10 @@ use super::{
     ImageBlob, ImageError,
     archive::xz_policy,
     contents::{Contents, Entry},
-    measure::{Context, Measured, Xz, in_parallel, measure},
+    decompress::Compression,
+    measure::{Measured, Xz, in_parallel, measure},
     progress::Counted,
+    recognise::{self, Format, HEAD},
     store_file::{FileRange, StoreFile},
 };
 use crate::{
@@ -15,8 +17,8 @@ use crate::{
 use bytes::Bytes;
 use std::{
     collections::{HashMap, HashSet},
-    io::Cursor,
-    path::{Path, PathBuf},
+    io::{Cursor, Read},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -28,6 +30,9 @@ pub(super) struct Part {
     /// The number among [`Contents::kept`] of what has to be committed.
     kept: Option<usize>,
 }
+
+/// Bytes that a blob takes in lists and maps until it is in a manifest.
+const PART: u64 = 1024;
 
 /// Bytes to be read and measured. Those that are the same are measured once.
 enum Job {
@@ -61,6 +66,7 @@ impl Contents<'_> {
         // For every name either its part or the number of the job that yields it.
         let mut results: Vec<Result<Part, usize>> = Vec::new();
         for name in names {
+            self.charge(PART + 4 * name.len() as u64, "its list of blobs")?;
             let (same, job) = match self.find(name, wanted_by)? {
                 Entry::Kept(measured, n) => {
                     results.push(Ok(Part { measured, source: Source::Cache, kept: Some(n) }));
@@ -86,10 +92,16 @@ impl Contents<'_> {
         self.reader.progress.expect(stored.map(Job::size).sum());
         let mut order: Vec<usize> = (0..jobs.len()).collect();
         order.sort_by_key(|n| std::cmp::Reverse(jobs[*n].size()));
+        // Those that need much memory, no more at a time than there is memory for.
+        let (windows, order): (Vec<usize>, Vec<usize>) =
+            order.into_iter().partition(|n| self.needs_window(&jobs[*n], wanted_by));
         let run = |n: &usize| self.run(&jobs[*n], wanted_by);
-        let done = in_parallel(&order, self.reader.threads, run)?;
+        let threads = self.reader.budget.threads(self.reader.threads, Compression::most_memory());
+        let mut done = in_parallel(&windows, threads, run)?;
+        done.extend(in_parallel(&order, self.reader.threads, run)?);
+        let order = windows.into_iter().chain(order);
         let mut parts: Vec<Option<Part>> = vec![None; jobs.len()];
-        for (n, (measured, source, kept)) in order.into_iter().zip(done) {
+        for (n, (measured, source, kept)) in order.zip(done) {
             let kept = kept.map(|kept| {
                 self.kept.push(Some(kept));
                 self.kept.len() - 1
@@ -103,12 +115,30 @@ impl Contents<'_> {
             .collect()
     }
 
+    /// Whether a job takes a decoder with a large window. What cannot be read now is an error when it is run.
+    fn needs_window(&self, job: &Job, wanted_by: &str) -> bool {
+        let head = |file: &StoreFile, position, size: u64| {
+            let mut range =
+                FileRange { file: &file.file, position, end: position.saturating_add(size.min(HEAD as u64)) };
+            let mut head = Vec::new();
+            range.read_to_end(&mut head).ok().map(|_| head)
+        };
+        let head = match job {
+            Job::Range { file, offset, size, .. } => head(file, *offset, *size),
+            Job::OnDisk { path, name } => {
+                self.open(path, name, wanted_by).ok().and_then(|file| head(&file, 0, file.size))
+            }
+            Job::Memory { .. } => None,
+        };
+        let format = head.and_then(|head| recognise::format(&head));
+        matches!(format, Some(Format::Compressed(Compression::Zstd | Compression::Xz)))
+    }
+
     fn run(&self, job: &Job, wanted_by: &str) -> Result<(Measured, Source, Option<Finished>), ImageError> {
-        let context = Context { cache: &self.reader.cache, budget: &self.budget };
         let stored = |file: &StoreFile, offset, size, name: &str, xz| {
             let range = FileRange { file: &file.file, position: offset, end: offset.saturating_add(size) };
-            let body = Counted { inner: range, progress: &self.reader.progress };
-            let (measured, kept) = measure(body, false, xz, context)
+            let body = Counted { inner: range, reader: self.reader };
+            let (measured, kept) = measure(self.reader, body, false, xz)
                 .map_err(|error| ImageError::reading(&self.path, format_args!("{name:?}"), error))?;
             let source = match kept {
                 Some(_) => Source::Cache,
@@ -124,11 +154,11 @@ impl Contents<'_> {
         match job {
             Job::Range { file, offset, size, name, xz } => stored(file, *offset, *size, name, *xz),
             Job::OnDisk { path, name } => {
-                let file = self.open(Path::new(path), name, wanted_by)?;
+                let file = self.open(path, name, wanted_by)?;
                 stored(&file, 0, file.size, name, Xz::Keep)
             }
             Job::Memory { bytes, name } => {
-                let (measured, kept) = measure(Cursor::new(bytes), true, Xz::Keep, context)
+                let (measured, kept) = measure(self.reader, Cursor::new(bytes), true, Xz::Keep)
                     .map_err(|error| ImageError::reading(&self.path, format_args!("{name:?}"), error))?;
                 Ok((measured, Source::Cache, kept))
             }

@@ -1,5 +1,6 @@
 //! How far the reading of an image is.
 
+use super::{Reader, limits::LimitExceeded};
 use std::{
     io::{self, Read},
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -34,16 +35,17 @@ impl ReadProgress {
     }
 }
 
-/// Counts what is read.
+/// Counts what is read, and looks at the clock.
 pub(super) struct Counted<'p, R> {
     pub(super) inner: R,
-    pub(super) progress: &'p ReadProgress,
+    pub(super) reader: &'p Reader,
 }
 
 impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
-        self.progress.read(n as u64);
+        self.reader.progress.read(n as u64);
+        self.reader.budget.in_time().map_err(LimitExceeded::from)?;
         Ok(n)
     }
 }

@@ -1,6 +1,7 @@
 //! What a layer is made of: everything below some store paths, or a list of entries.
 
 use super::{Found, LayerError, Owner, walk};
+use crate::budget::Budget;
 use std::{
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::PathBuf,
@@ -21,8 +22,9 @@ pub trait Contents: Sync {
     /// Whatever else determines the items, in a form that no other contents have.
     fn describe(&self) -> Vec<u8>;
 
-    /// Hands over the items in the order in which they are in the archive.
-    fn visit(&self, take: &mut Take<'_>) -> Result<(), LayerError>;
+    /// Hands over the items in the order in which they are in the archive. The memory that this needs by what is on the
+    /// disk is the budget's.
+    fn visit(&self, budget: &Budget, take: &mut Take<'_>) -> Result<(), LayerError>;
 }
 
 /// Takes an item.
@@ -90,12 +92,12 @@ impl Contents for StorePaths<'_> {
         format!("store paths {}", self.root_mode).into()
     }
 
-    fn visit(&self, take: &mut Take<'_>) -> Result<(), LayerError> {
+    fn visit(&self, budget: &Budget, take: &mut Take<'_>) -> Result<(), LayerError> {
         for name in ["/nix", "/nix/store"] {
             take(Item::new(name, What::Folder).with_mode(self.root_mode))?;
         }
         for root in self.paths {
-            walk(root, &mut |found| {
+            walk(root, budget, &mut |found| {
                 let name = found.path.clone().into_os_string().into_vec();
                 take(Item::new(name, What::OnDisk(found)))
             })?;
@@ -141,7 +143,7 @@ impl Contents for Listed {
         out
     }
 
-    fn visit(&self, take: &mut Take<'_>) -> Result<(), LayerError> {
+    fn visit(&self, _budget: &Budget, take: &mut Take<'_>) -> Result<(), LayerError> {
         self.items.iter().cloned().try_for_each(take)
     }
 }

@@ -1,5 +1,6 @@
 //! Why a layer cannot be made or served.
 
+use crate::budget::BudgetExceeded;
 use std::{io, path::PathBuf};
 
 /// Why a layer cannot be made or served.
@@ -41,6 +42,9 @@ pub enum LayerError {
     /// The layer's description makes no sense.
     #[error("{0}")]
     Contents(String),
+    /// The budget of the reading that the layer is made for.
+    #[error(transparent)]
+    Budget(#[from] BudgetExceeded),
     /// The entry list cannot be written.
     #[error("cannot write the entry list: {0}")]
     List(io::Error),

@@ -6,7 +6,7 @@ use super::{
     list::MAX_OWNER,
     walk::unfit,
 };
-use crate::oci::Digest;
+use crate::{budget::Budget, oci::Digest};
 use sha2::{Digest as _, Sha256};
 use std::{
     fs::{self, File, OpenOptions},
@@ -57,12 +57,14 @@ fn mark(path: &Path) -> Result<Mark, LayerError> {
     fs::symlink_metadata(path).map(|metadata| Mark::of(&metadata)).map_err(LayerError::io(path))
 }
 
-/// Makes the layer of these contents, which are at most `max` files, folders and links, and writes its entry list.
+/// Makes the layer of these contents, which are at most `max` files, folders and links, and writes its entry list. What that
+/// costs, beyond buffers of a fixed size, is the budget's.
 ///
 /// Reading and hashing are done by a thread each.
 pub fn make<W: Write + Send>(
     style: &Style,
     contents: &dyn Contents,
+    budget: &Budget,
     max: usize,
     list: W,
 ) -> Result<Made<W>, LayerError> {
@@ -71,12 +73,13 @@ pub fn make<W: Write + Send>(
     let (empty, recycled) = mpsc::channel::<Vec<u8>>();
     let mut hash = Sha256::new();
     let list = std::thread::scope(|scope| {
-        let reading = scope.spawn(move || {
-            let mut out = Output { list, chunk: Vec::with_capacity(CHUNK), full, recycled, entries: 0, max };
+        let reading = scope.spawn(move || -> Result<_, LayerError> {
+            let chunk = Vec::with_capacity(CHUNK);
+            let mut out = Output { list, chunk, full, recycled, budget, entries: 0, max };
             for root in contents.roots() {
                 out.list.root(root, mark(root)?);
             }
-            contents.visit(&mut |item| out.item(item))?;
+            contents.visit(budget, &mut |item| out.item(item))?;
             out.zeroes(out.list.end());
             out.flush();
             Ok(out.list)
@@ -100,8 +103,9 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// The archive on its way to the thread that hashes.
-struct Output<W> {
+struct Output<'b, W> {
     list: ListWriter<W>,
+    budget: &'b Budget,
     chunk: Vec<u8>,
     full: SyncSender<Vec<u8>>,
     recycled: Receiver<Vec<u8>>,
@@ -109,7 +113,7 @@ struct Output<W> {
     max: usize,
 }
 
-impl<W: Write> Output<W> {
+impl<W: Write> Output<'_, W> {
     fn item(&mut self, item: Item) -> Result<(), LayerError> {
         let Item { name, mode, owner, what } = item;
         let entry = |mode: u32, kind| Entry { name, mode, owner, kind };
@@ -159,10 +163,7 @@ impl<W: Write> Output<W> {
         let elsewhere = (path.as_os_str().as_bytes() != entry.name).then(|| path.clone());
         entry.kind = Kind::File { size, mark: Mark::of(&metadata), path: elsewhere };
         self.entry(&entry)?;
-        self.contents(&file, size).map_err(|source| match source.kind() {
-            io::ErrorKind::UnexpectedEof => LayerError::Changed { path },
-            _ => LayerError::Io { path, source },
-        })?;
+        self.contents(&file, size, path)?;
         self.zeroes(padding(size));
         Ok(())
     }
@@ -180,23 +181,24 @@ impl<W: Write> Output<W> {
         Ok(())
     }
 
-    fn contents(&mut self, file: &File, size: u64) -> io::Result<()> {
+    fn contents(&mut self, file: &File, size: u64, path: PathBuf) -> Result<(), LayerError> {
         let mut position = 0;
         while position < size {
             let filled = self.chunk.len();
             let length = ((CHUNK.saturating_sub(filled)) as u64).min(size - position) as usize;
             if length == 0 {
                 self.flush();
+                self.budget.in_time()?;
                 continue;
             }
             self.chunk.resize(filled + length, 0);
             let read = file.read_at(&mut self.chunk[filled..], position);
             self.chunk.truncate(filled + *read.as_ref().unwrap_or(&0));
             match read {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => return Err(LayerError::Changed { path }),
                 Ok(n) => position += n as u64,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(source) => return Err(LayerError::Io { path, source }),
             }
         }
         Ok(())

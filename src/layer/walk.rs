@@ -2,6 +2,7 @@
 //! a walk that visits a folder before what is in it, and what is in it sorted by name.
 
 use super::{LayerError, name::compare};
+use crate::budget::{Budget, Held};
 use std::{
     ffi::OsString,
     fs::{self, FileType, Metadata},
@@ -11,6 +12,8 @@ use std::{
 
 /// Names in one folder, which are sorted in memory.
 const MAX_NAMES: usize = 4_000_000;
+/// Bytes that a name takes besides its own, in a list that doubles when it is full.
+const NAME_COST: u64 = 2 * size_of::<OsString>() as u64 + 16;
 
 /// Something that is in a store path, or the store path itself.
 #[derive(Debug, Clone)]
@@ -32,16 +35,20 @@ impl Found {
 }
 
 /// Calls `visit` with `root` and all below it. Links are not followed. Needs memory for the names of the folders on the
-/// way to where it is.
-pub fn walk(root: &Path, visit: &mut dyn FnMut(Found) -> Result<(), LayerError>) -> Result<(), LayerError> {
-    let mut pending: Vec<(PathBuf, std::vec::IntoIter<OsString>)> = Vec::new();
+/// way to where it is, which the budget has to have.
+pub fn walk(
+    root: &Path,
+    budget: &Budget,
+    visit: &mut dyn FnMut(Found) -> Result<(), LayerError>,
+) -> Result<(), LayerError> {
+    let mut pending: Vec<(PathBuf, std::vec::IntoIter<OsString>, Held<'_>)> = Vec::new();
     let mut next = Some(root.to_owned());
     loop {
         let path = match next.take() {
             Some(path) => path,
             None => match pending.last_mut() {
                 None => return Ok(()),
-                Some((folder, names)) => match names.next() {
+                Some((folder, names, _)) => match names.next() {
                     Some(name) => folder.join(name),
                     None => {
                         pending.pop();
@@ -50,20 +57,24 @@ pub fn walk(root: &Path, visit: &mut dyn FnMut(Found) -> Result<(), LayerError>)
                 },
             },
         };
+        budget.in_time()?;
         let found = Found::at(path)?;
         let folder = found.metadata.is_dir().then(|| found.path.clone());
         visit(found)?;
         if let Some(folder) = folder {
-            let names = names(&folder)?;
-            pending.push((folder, names.into_iter()));
+            let (names, held) = names(&folder, budget)?;
+            pending.push((folder, names.into_iter(), held));
         }
     }
 }
 
-fn names(folder: &Path) -> Result<Vec<OsString>, LayerError> {
+fn names<'b>(folder: &Path, budget: &'b Budget) -> Result<(Vec<OsString>, Held<'b>), LayerError> {
     let mut names = Vec::new();
+    let mut held = budget.hold(folder.as_os_str().len() as u64, "the names in a folder")?;
     for entry in fs::read_dir(folder).map_err(LayerError::io(folder))? {
-        names.push(entry.map_err(LayerError::io(folder))?.file_name());
+        let name = entry.map_err(LayerError::io(folder))?.file_name();
+        held.grow(NAME_COST + name.len() as u64)?;
+        names.push(name);
         if names.len() > MAX_NAMES {
             return Err(LayerError::Unfit {
                 path: folder.into(),
@@ -72,7 +83,7 @@ fn names(folder: &Path) -> Result<Vec<OsString>, LayerError> {
         }
     }
     names.sort_unstable_by(|a, b| compare(a.as_bytes(), b.as_bytes()));
-    Ok(names)
+    Ok((names, held))
 }
 
 /// What something is that cannot be in a layer.

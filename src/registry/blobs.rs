@@ -261,9 +261,10 @@ impl Registry {
             && let Some(object) = row.objects.first().cloned()
         {
             let (made, digest) = (row.clone(), *digest);
+            let reachable = self.reachable(std::slice::from_ref(&object));
             let again =
                 move |reader: &Reader| image::recreate(reader, &object, &made.selection, digest, size);
-            match self.reading(again).await? {
+            match self.reading(reachable, again).await? {
                 Err(ImageError::Changed { .. }) => {}
                 result => {
                     result?;

@@ -148,12 +148,17 @@ impl RegistryError {
             | ImageError::Invalid { .. }
             | ImageError::Incomplete { .. }
             | ImageError::LimitExceeded { .. }
+            | ImageError::OutOfClosure { .. }
+            | ImageError::Closure(ClosureError::TooLarge { .. })
             | ImageError::MemberNeeded { .. }
             | ImageError::Cache(CacheError::TooLarge { .. })
             // Collected meanwhile, or built again with another result.
             | ImageError::Vanished { .. }
             | ImageError::Changed { .. } => Outcome::Failed,
-            ImageError::Cache(CacheError::Io { .. }) | ImageError::Io { .. } => Outcome::Internal,
+            ImageError::Closure(ClosureError::Daemon(DaemonError::Unavailable { .. })) => Outcome::Unavailable,
+            ImageError::Closure(ClosureError::Daemon(DaemonError::Nix(_)) | ClosureError::Gone(_))
+            | ImageError::Cache(CacheError::Io { .. })
+            | ImageError::Io { .. } => Outcome::Internal,
         }
     }
 
@@ -309,7 +314,9 @@ impl From<ImageError> for RegistryError {
             ImageError::Invalid { .. }
             | ImageError::Incomplete { .. }
             | ImageError::LimitExceeded { .. }
+            | ImageError::OutOfClosure { .. }
             | ImageError::Cache(CacheError::TooLarge { .. }) => Self::not_an_image(message),
+            ImageError::Closure(error) => error.into(),
             ImageError::Cache(CacheError::NoSpace { .. }) => Self::StorageFull { message },
             ImageError::Vanished { .. }
             | ImageError::Changed { .. }

@@ -3,14 +3,14 @@
 use super::{Flight, Registry, RegistryError, Result, Step, Task, now, outcome, used_now};
 use crate::{
     blob::CacheError,
-    image::{self, Image, ImageError, Options, ReadProgress, Reader, Selection},
+    image::{self, Image, ImageError, Options, Reachable, ReadProgress, Reader, Selection},
     index::{ImageId, ImageRow, IndexError, Location},
     metrics::{Job, Outcome},
     nix::{BuildError, BuildProgress, Buildable, Realised, StorePath},
     oci::{Digest, Document},
     resolve::Resolution,
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// An image that is, or was a moment ago, in the index.
@@ -185,22 +185,39 @@ impl Registry {
     ) -> Result<Image> {
         let [object, ..] = objects else { return Err(RegistryError::internal("an image of nothing")) };
         let (object, selection, options) = (object.clone(), selection.clone(), options.clone());
-        Ok(self.reading(move |reader| image::read(reader, &object, &selection, &options)).await??)
+        let reachable = self.reachable(std::slice::from_ref(&object));
+        Ok(self
+            .reading(reachable, move |reader| image::read(reader, &object, &selection, &options))
+            .await??)
     }
 }
 
 impl Registry {
-    /// Reads something of an image, when it is its turn.
+    /// These store paths and what nix-daemon says that they refer to, for a reading. To be called where a runtime is.
+    pub(super) fn reachable(self: &Arc<Self>, objects: &[StorePath]) -> Reachable {
+        let this = self.clone();
+        let runtime = tokio::runtime::Handle::current();
+        // Readings have threads of their own, which may wait.
+        Reachable::new(self.daemon.store().clone(), objects.to_vec(), move |objects| {
+            let since = Instant::now();
+            let closure = runtime.block_on(this.daemon.closure(objects, this.settings.max_closure_paths))?;
+            tracing::debug!(?objects, paths = closure.len(), took = ?since.elapsed(), "found a runtime closure");
+            Ok(closure.into_iter().map(|info| info.path).collect())
+        })
+    }
+
+    /// Reads something of an image that may be made of what is `reachable`, when it is its turn.
     ///
     /// Images that are unpacked side by side count to the limit of the cache together. One for which that was too much
     /// begins anew when all others are done: what fits by itself is never refused.
     pub(super) async fn reading<T: Send + 'static>(
         self: &Arc<Self>,
+        reachable: Reachable,
         work: impl Fn(&Reader) -> Result<T, ImageError> + Send + Sync + 'static,
     ) -> Result<Result<T, ImageError>> {
         let (work, all) = (Arc::new(work), u32::try_from(self.settings.max_builds.get()).unwrap_or(u32::MAX));
         let attempt = |places| {
-            let (this, work) = (self.clone(), work.clone());
+            let (this, work, reachable) = (self.clone(), work.clone(), reachable.clone());
             async move {
                 let progress = Arc::new(ReadProgress::default());
                 let step = Step::queue(Task::Reading(progress.clone()));
@@ -208,8 +225,8 @@ impl Registry {
                 let _places = this.readings.acquire_many(places).await.map_err(RegistryError::internal)?;
                 step.begin();
                 job.begin();
-                let reader = Reader { progress, ..this.reader.clone() };
-                let result = blocking(move || Ok(work(&reader))).await?;
+                let resources = this.reader.clone();
+                let result = blocking(move || Ok(work(&Reader::new(resources, reachable, progress)))).await?;
                 step.finish();
                 match &result {
                     Ok(_) => job.end(Outcome::Succeeded),

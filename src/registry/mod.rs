@@ -50,7 +50,7 @@ pub use work::{Step, Task, Work};
 use crate::{
     blob::{Buffers, Cache, Mappings},
     closure::Popularity,
-    image::{Limits, Options, Reader},
+    image::{Limits, Options, Resources},
     index::{self, ImageId, Index},
     metrics::{Measured, Metrics},
     nix::{Buildable, GcRoots, NixDaemon},
@@ -140,7 +140,7 @@ pub struct Registry {
     daemon: NixDaemon,
     roots: GcRoots,
     index: Index,
-    reader: Reader,
+    reader: Resources,
     clients: Clients,
     evaluations: Gate,
     builds: Gate,
@@ -215,14 +215,8 @@ impl Registry {
         let gcroots = state_dir.join("gcroots");
         let roots = GcRoots::open(&gcroots).map_err(folder(gcroots))?;
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let reader = Reader {
-            store: daemon.store().clone(),
-            cache: Arc::new(cache),
-            lists: Arc::new(lists),
-            limits: settings.image_limits.clone(),
-            threads,
-            progress: Arc::default(),
-        };
+        let (cache, lists, limits) = (Arc::new(cache), Arc::new(lists), settings.image_limits.clone());
+        let reader = Resources { cache, lists, limits, threads };
         metrics.evaluations.limit(settings.max_evaluations.get(), settings.max_queued_evaluations);
         metrics.builds.limit(settings.max_builds.get(), settings.max_queued_builds);
         metrics.readings.limit(settings.max_builds.get(), settings.max_queued_readings);

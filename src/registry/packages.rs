@@ -3,7 +3,7 @@
 use super::{Registry, RegistryError, Result, images::blocking};
 use crate::{
     closure::{self, Graph},
-    image::{self, Image, Layering, Options, Package, Reader},
+    image::{self, Image, Layering, Options, Package, Reachable, Reader},
     index::ImageId,
     nix::StorePath,
     resolve::Resolution,
@@ -39,7 +39,7 @@ impl Registry {
         let image = move |reader: &Reader| image::read_if_any(reader, &object, &stated, has_settings);
         // Several packages are no image, whatever each of them is.
         if package.count.get() == 1
-            && let Some(image) = self.reading(image).await??
+            && let Some(image) = self.reading(self.reachable(&objects[..1]), image).await??
         {
             return Ok(image);
         }
@@ -51,10 +51,13 @@ impl Registry {
                 self.group(objects, options).await?
             }
         };
+        // What is known already need not be asked for.
+        let closure = layering.iter().flatten().cloned().collect();
+        let reachable = Reachable::of(self.daemon.store().clone(), objects.to_vec(), closure);
         let (objects, package, options) = (objects.to_vec(), package.clone(), options.clone());
         let image =
             move |reader: &Reader| image::of_packages(reader, &objects, &package, layering.clone(), &options);
-        Ok(self.reading(image).await??)
+        Ok(self.reading(reachable, image).await??)
     }
 
     /// Which store paths of the closure go into which layer.

@@ -91,6 +91,20 @@ pub enum CatalogError {
         /// The reason.
         error: StorePathError,
     },
+    /// A string of an entry is not what has to stand there.
+    #[error("{path:?}: entry {name}: \"{field}\" is {value:?}, which is not {expected}")]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        name: RepositoryName,
+        /// The field.
+        field: &'static str,
+        /// What stands there, perhaps cut.
+        value: String,
+        /// What has to.
+        expected: &'static str,
+    },
     /// An entry has neither path.
     #[error("{path:?}: entry {name} has neither \"drvPath\" nor \"outPath\"")]
     NoPath {
@@ -204,18 +218,32 @@ fn read(path: &Path, store: &StoreDir) -> Result<Entries, CatalogError> {
                 error,
             })
         };
-        let derivation = entry.drv_path.map(parse).transpose()?;
+        let check = |field, value: Option<String>, expected, is_right: fn(&str) -> bool| match value {
+            Some(value) if !is_right(&value) => Err(CatalogError::Field {
+                path: path.into(),
+                name: name.clone(),
+                field,
+                value: value.chars().take(300).collect(),
+                expected,
+            }),
+            value => Ok(value),
+        };
+        let drv_path =
+            check("drvPath", entry.drv_path, "a derivation: NAME.drv", |path| path.ends_with(".drv"))?;
+        let output = check("output", entry.output, "the name of an output", is_output_name)?;
+        let image = check("image", entry.image, "the name of an image in a folder", is_member_name)?;
+        let derivation = drv_path.map(parse).transpose()?;
         let expected = entry.out_path.map(parse).transpose()?;
         let buildable = match (derivation, &expected) {
             (Some(derivation), _) => {
-                Buildable::Output { derivation, output: entry.output.unwrap_or_else(|| "out".into()) }
+                Buildable::Output { derivation, output: output.unwrap_or_else(|| "out".into()) }
             }
             (None, Some(path)) => Buildable::Path(path.clone()),
             (None, None) => return Err(CatalogError::NoPath { path: path.into(), name }),
         };
         let resolution = Resolution {
             wanted: vec![Wanted { buildable, expected }],
-            selection: entry.image.map_or(Selection::Only, Selection::Member),
+            selection: image.map_or(Selection::Only, Selection::Member),
             hint: None,
             tags: Vec::new(),
             origin: path.display().to_string(),
@@ -225,6 +253,17 @@ fn read(path: &Path, store: &StoreDir) -> Result<Entries, CatalogError> {
         entries.insert(name, resolution);
     }
     Ok(entries)
+}
+
+/// Whether a derivation can have an output of this name: it is part of a store path's name. (Nix manual, "Store Path".)
+fn is_output_name(name: &str) -> bool {
+    let byte = |b: u8| b.is_ascii_alphanumeric() || b"+._?=-".contains(&b);
+    (1..=211).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(byte)
+}
+
+/// Whether something in a folder can have this name.
+fn is_member_name(name: &str) -> bool {
+    (1..=255).contains(&name.len()) && !name.contains(['/', '\0']) && !matches!(name, "." | "..")
 }
 
 #[cfg(test)]
@@ -261,9 +300,19 @@ mod tests {
             (r#"{"a": {"outPath": "/etc/passwd"}}"#, "not in the Nix store"),
             (r#"{"../a": {"outPath": "x"}}"#, "cannot stand in a repository name"),
             (r#"{"a": {"path": "x"}}"#, "unknown field"),
+            (r#"{"a": {"drvPath": "DRV", "output": "../../x"}}"#, r#"entry a: "output" is "../../x""#),
+            (r#"{"a": {"drvPath": "DRV", "output": ""}}"#, r#""output" is """#),
+            (r#"{"a": {"drvPath": "DRV", "output": "out,dev"}}"#, r#""output" is "out,dev""#),
+            (r#"{"a": {"drvPath": "DRV", "output": "a\nb"}}"#, r#""output" is "a\nb""#),
+            (r#"{"a": {"drvPath": "DRV/../x.drv"}}"#, "hello.tar.gz.drv/../x.drv"),
+            (r#"{"a": {"drvPath": "DRV.chroot"}}"#, r#".drv.chroot", which is not a derivation"#),
+            (r#"{"a": {"outPath": "/nix/store/../etc"}}"#, r#""/nix/store/../etc" is not in the Nix store"#),
+            (r#"{"a": {"outPath": "DRV", "image": "../../x"}}"#, r#""image" is "../../x""#),
+            (r#"{"a": {"outPath": "DRV", "image": ".."}}"#, r#""image" is "..""#),
+            (r#"{"a\nb": {"outPath": "DRV"}}"#, "cannot stand in a repository name"),
         ] {
-            let error = read_text(text).unwrap_err();
-            assert!(error.contains(part), "{text}: {error}");
+            let error = read_text(&text.replace("DRV", DRV)).unwrap_err();
+            assert!(error.contains(part) && !error.contains('\n'), "{text}: {error}");
         }
     }
 

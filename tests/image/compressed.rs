@@ -19,7 +19,7 @@ const KINDS: [(LayerCompression, &str); 2] =
 
 fn read(host: &Host, object: &StorePath, compression: LayerCompression) -> Result<Image, ImageError> {
     let options = Options { compression, ..Default::default() };
-    image::read(&host.reader, object, &Selection::Only, &options)
+    image::read(&host.reader(object), object, &Selection::Only, &options)
 }
 
 fn decompressed(kind: &str, bytes: &[u8]) -> Vec<u8> {

@@ -162,7 +162,7 @@ fn a_folder_of_links_into_the_store_has_members() {
     let web = host.member(&folder, "web").unwrap();
     let Source::Store { object: at, file, .. } = &web.blobs[0].source else { panic!("not in the store") };
     assert_eq!((at, file.as_os_str().len()), (&object("web.tar"), 0), "where it is, not where the link is");
-    assert_eq!(image::members(&host.reader, &folder).unwrap(), names);
+    assert_eq!(image::members(&host.reader(&folder), &folder).unwrap(), names);
     let error = host.member(&folder, "foo").unwrap_err().to_string();
     assert!(error.contains("\"foo\"") && error.contains("it has: db, web, worker"), "{error}");
     let error = host.read(&folder).unwrap_err();

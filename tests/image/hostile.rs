@@ -148,7 +148,7 @@ fn a_decompression_bomb_is_defused_early() {
         assert!(said.contains("MAX_COMPRESSION_RATIO"), "{name}: {said}");
     }
     let mut host = Host::new();
-    host.reader.limits.max_image_bytes = 1 << 20;
+    host.reader.limits.reading.unpacked = 1 << 20;
     let archive = docker_archive(&[layer(&"x".repeat(2 << 20))]);
     for compressed in [gzip(&archive), zstd(&archive), xz(&archive)] {
         let said = host.refused(&compressed);

@@ -1,5 +1,7 @@
 //! Images of every format, compression and degree of malice, read from a folder that plays the store.
 
+mod budgets;
+mod closures;
 mod compressed;
 mod formats;
 mod hostile;

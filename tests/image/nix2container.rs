@@ -325,7 +325,7 @@ fn hostile_descriptions_are_refused_in_clear_words_and_nothing_outside_the_store
     let [one, two, three, _] = plant(&host);
     let secret = host.dir.path().join("secret");
     fs::write(&secret, layer("secret")).unwrap();
-    let store = host.reader.store.as_path().to_str().unwrap().to_owned();
+    let store = host.store.as_path().to_str().unwrap().to_owned();
     symlink(&secret, host.path("leads-out")).unwrap();
     host.file("text.txt", b"text");
     host.file("layer.tar.xz", &xz(&layer("x")));

@@ -36,7 +36,7 @@ fn make(
 ) -> Result<Image, ImageError> {
     let layering = packages.iter().chain(others).map(|path| vec![(*path).clone()]).collect();
     let packages: Vec<StorePath> = packages.iter().copied().cloned().collect();
-    image::of_packages(&host.reader, &packages, package, layering, &Options::default())
+    image::of_packages(&host.reader(&packages[0]), &packages, package, layering, &Options::default())
 }
 
 fn config(host: &Host, image: &Image) -> Value {
@@ -221,8 +221,7 @@ fn the_program_to_run_is_the_stated_one_else_the_main_one_else_the_only_one() {
         let image = make(&host, package, &[path], &[]).unwrap();
         config(&host, &image)["config"].get("Entrypoint").cloned()
     };
-    let program =
-        |path: &StorePath, name: &str| Some(json!([host.reader.store.join(path).join("bin").join(name)]));
+    let program = |path: &StorePath, name: &str| Some(json!([host.store.join(path).join("bin").join(name)]));
     // What nixpkgs' wrappers hide is no program of its own.
     let one = programs(&host, "one", &["one", ".one-wrapped"]);
     let two = programs(&host, "two", &["a", "b"]);
@@ -295,7 +294,7 @@ fn the_bytes_of_a_layer_depend_on_its_store_paths_alone() {
 fn a_package_that_is_an_image_is_served_as_that() {
     let host = Host::new();
     let is_one = |path: &StorePath, has_settings: bool| {
-        image::read_if_any(&host.reader, path, &Options::default(), has_settings)
+        image::read_if_any(&host.reader(path), path, &Options::default(), has_settings)
     };
     let archive = host.file("archive.tar", &docker_archive(&[layer("a")]));
     assert!(is_one(&archive, false).unwrap().is_some());
@@ -320,8 +319,14 @@ fn layers_name_their_store_paths_for_nix_snapshotter_if_told_to() {
     let layering = vec![vec![lib, words], vec![app.clone()]];
     let options = Options { nix_snapshotter: true, layers: Some(Layers::default()), ..Default::default() };
     let made = |options: &Options| {
-        image::of_packages(&host.reader, std::slice::from_ref(&app), &package(1), layering.clone(), options)
-            .unwrap()
+        image::of_packages(
+            &host.reader(&app),
+            std::slice::from_ref(&app),
+            &package(1),
+            layering.clone(),
+            options,
+        )
+        .unwrap()
     };
     let (image, plain) = (made(&options), made(&Options::default()));
     let manifest: Value = serde_json::from_slice(&image.oci.bytes).unwrap();

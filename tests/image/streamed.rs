@@ -26,7 +26,7 @@ fn conf(host: &Host) -> Value {
         "architecture": "amd64",
         "config": { "Env": ["PATH=/bin", "X=1"], "Cmd": [format!("{one}/bin/one")], "Labels": { "\u{e9}": "\"\u{1f600}" } },
         "os": "linux",
-        "store_dir": host.reader.store.as_path(),
+        "store_dir": host.store.as_path(),
         "from_image": null,
         "store_layers": [[one, two], [three]],
         "customisation_layer": custom,
@@ -230,7 +230,7 @@ fn hostile_configurations_are_refused_in_clear_words_and_nothing_outside_the_sto
     let host = Host::new();
     let secret = host.dir.path().join("secret");
     fs::write(&secret, "secret").unwrap();
-    let store = host.reader.store.as_path().to_str().unwrap().to_owned();
+    let store = host.store.as_path().to_str().unwrap().to_owned();
     let good = newer(&host);
     symlink(&secret, host.path("leads-out")).unwrap();
     fs::create_dir(host.path("no-layer")).unwrap();
@@ -305,7 +305,7 @@ fn a_script_leads_nowhere_outside_the_store() {
     let conf = host.path("hello-conf.json");
     symlink(&secret, host.path("out-conf.json")).unwrap();
     symlink(&secret, host.path("stream")).unwrap();
-    let store = host.reader.store.as_path().join("..").join("secret.json");
+    let store = host.store.as_path().join("..").join("secret.json");
     for (program, conf, expected) in [
         (host.path("one"), host.path("out-conf.json"), "not in the store"),
         (host.path("stream"), conf, "not in the store"),

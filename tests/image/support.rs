@@ -2,7 +2,7 @@
 
 use forge_registry::{
     blob::{Blob, BlobBody, Buffers, Cache, Sight, Source, VirtualTar},
-    image::{self, Image, ImageBlob, ImageError, Limits, Options, Reader, Selection},
+    image::{self, Image, ImageBlob, ImageError, Limits, Options, Reachable, Reader, Resources, Selection},
     layer::EntryList,
     nix::{StoreDir, StorePath},
     oci::{Digest, Manifest, media_type},
@@ -26,7 +26,10 @@ pub fn body(body: BlobBody) -> std::io::Result<Vec<u8>> {
 /// A store, a cache, and what reads from one into the other.
 pub struct Host {
     pub dir: tempfile::TempDir,
-    pub reader: Reader,
+    pub store: StoreDir,
+    pub reader: Resources,
+    /// What everything in the store refers to; if nothing is said of it, to everything.
+    pub closure: Option<Vec<StorePath>>,
 }
 
 impl Host {
@@ -41,22 +44,27 @@ impl Host {
         let cache = Arc::new(Cache::open(dir.path().join("blobs"), max_bytes, "CACHE_MAX_BYTES").unwrap());
         let lists = Arc::new(Cache::open(dir.path().join("layers"), 1 << 30, "LAYERS_MAX_BYTES").unwrap());
         let threads = NonZeroUsize::new(2).unwrap();
-        Self {
-            reader: Reader {
-                store: StoreDir::new(store),
-                cache,
-                lists,
-                limits: Limits::default(),
-                threads,
-                progress: Arc::default(),
-            },
-            dir,
-        }
+        let reader = Resources { cache, lists, limits: Limits::default(), threads };
+        Self { dir, store: StoreDir::new(store), reader, closure: None }
+    }
+
+    /// What reads an object.
+    pub fn reader(&self, object: &StorePath) -> Reader {
+        let (store, closure) = (self.store.clone(), self.closure.clone());
+        let ask = move |_: &[StorePath]| {
+            let all = fs::read_dir(store.as_path()).unwrap().map(|entry| entry.unwrap().file_name());
+            let all = all.filter_map(|name| StorePath::from_base_name(name.to_str()?).ok());
+            // To name what was collected is another error.
+            let all = all.chain([super::support::object("gone")]);
+            Ok(closure.clone().map_or_else(|| all.collect(), |closure| closure.into_iter().collect()))
+        };
+        let reachable = Reachable::new(self.store.clone(), vec![object.clone()], ask);
+        Reader::new(self.reader.clone(), reachable, Arc::default())
     }
 
     /// The path of a store object with this name.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.reader.store.join(&object(name))
+        self.store.join(&object(name))
     }
 
     pub fn file(&self, name: &str, bytes: &[u8]) -> StorePath {
@@ -80,16 +88,16 @@ impl Host {
     }
 
     pub fn read(&self, object: &StorePath) -> Result<Image, ImageError> {
-        image::read(&self.reader, object, &Selection::Only, &Options::default())
+        image::read(&self.reader(object), object, &Selection::Only, &Options::default())
     }
 
     pub fn member(&self, object: &StorePath, name: &str) -> Result<Image, ImageError> {
-        image::read(&self.reader, object, &Selection::Member(name.into()), &Options::default())
+        image::read(&self.reader(object), object, &Selection::Member(name.into()), &Options::default())
     }
 
     /// Puts a blob into the cache again.
     pub fn recreate(&self, object: &StorePath, digest: Digest, size: u64) -> Result<(), ImageError> {
-        image::recreate(&self.reader, object, &Selection::Only, digest, size)
+        image::recreate(&self.reader(object), object, &Selection::Only, digest, size)
     }
 
     /// Reads a file that must be refused, without leaving anything behind, and returns what is said about it.
@@ -115,8 +123,8 @@ impl Host {
         match &blob.source {
             Source::Store { object, file, offset, .. } => {
                 let path = match file.as_os_str().is_empty() {
-                    true => self.reader.store.join(object),
-                    false => self.reader.store.join(object).join(file),
+                    true => self.store.join(object),
+                    false => self.store.join(object).join(file),
                 };
                 File::open(path).unwrap().read_exact_at(&mut bytes, *offset).unwrap();
             }

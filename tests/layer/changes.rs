@@ -1,6 +1,7 @@
 //! Files that are not what they were, and damaged entry lists.
 
 use crate::support::{Layer, store, style};
+use forge_registry::budget::Budget;
 use forge_registry::layer::{EntryList, LayerError, make, recipe};
 use std::{
     fs::{self, File},
@@ -90,10 +91,12 @@ fn what_nix_does_not_store_is_refused() {
     let (dir, tree) = tree();
     let status = Command::new("mkfifo").arg(tree.join("fifo")).status().unwrap();
     assert!(status.success());
-    let error = make(&style(), &store(&[tree]), 10_000, Vec::new()).unwrap_err().to_string();
-    assert!(error.contains("a FIFO"), "{error}");
     let error =
-        make(&style(), &store(&[dir.path().join("nowhere")]), 10_000, Vec::new()).unwrap_err().to_string();
+        make(&style(), &store(&[tree]), &Budget::default(), 10_000, Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("a FIFO"), "{error}");
+    let error = make(&style(), &store(&[dir.path().join("nowhere")]), &Budget::default(), 10_000, Vec::new())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("nowhere"), "{error}");
 }
 
@@ -102,8 +105,8 @@ fn a_layer_has_as_many_entries_as_it_may_and_no_more() {
     let (_dir, tree) = tree();
     let paths = [tree];
     // Two hundred files in a folder, below /nix/store.
-    make(&style(), &store(&paths), 203, Vec::new()).unwrap();
-    let error = make(&style(), &store(&paths), 202, Vec::new()).unwrap_err().to_string();
+    make(&style(), &store(&paths), &Budget::default(), 203, Vec::new()).unwrap();
+    let error = make(&style(), &store(&paths), &Budget::default(), 202, Vec::new()).unwrap_err().to_string();
     assert!(
         error.contains("more than 202 files, folders and links") && error.contains("MAX_LAYER_FILES"),
         "{error}"

@@ -7,6 +7,7 @@ use crate::{
     trees::{Scratch, assert_members, members},
 };
 use forge_registry::{
+    budget::Budget,
     layer::{Contents, Entry, Kind, ListWriter, Mark, StorePaths, Style, What, Writer, write_header},
     oci::Digest,
 };
@@ -76,7 +77,7 @@ fn unhashed(style: &Style, contents: &StorePaths<'_>, list: PathBuf) -> Layer {
         writer.root(root, Mark::of(&fs::symlink_metadata(root).unwrap()));
     }
     contents
-        .visit(&mut |item| {
+        .visit(&Budget::default(), &mut |item| {
             let (mode, kind) = match item.what {
                 What::OnDisk(found) => {
                     let mode = found.metadata.mode() & 0o7777;

@@ -6,6 +6,7 @@ use crate::{
     trees::{name, styles},
 };
 use forge_registry::{
+    budget::Budget,
     layer::{
         Entry, EntryList, Found, Item, Kind, LayerError, ListWriter, Listed, MAX_INLINE, Mark, Owner, Style,
         What, Writer, make, recipe,
@@ -194,7 +195,7 @@ fn what_no_archive_or_list_can_hold_is_refused() {
         (Item::new("/a", What::Folder).with_owner(owner("a".repeat(1025))), "owner's name"),
     ] {
         let listed = Listed { roots: vec![], items: vec![item] };
-        let error = make(&style(), &listed, usize::MAX, Vec::new()).unwrap_err();
+        let error = make(&style(), &listed, &Budget::default(), usize::MAX, Vec::new()).unwrap_err();
         assert!(matches!(error, LayerError::Refused { .. }), "{error}");
         let error = error.to_string();
         assert!(error.contains(expected) && error.len() < 1000, "{expected:?} is missing in {error}");

@@ -3,6 +3,7 @@
 use crate::reference::{go, hex, python};
 use forge_registry::{
     blob::{Blob, Buffers, Sight, VirtualTar},
+    budget::Budget,
     layer::{self, Contents, EntryList, Item, Owner, StorePaths, Style, What, Writer},
     oci::Digest,
 };
@@ -42,7 +43,8 @@ pub struct Layer {
 
 impl Layer {
     pub fn make(style: &Style, contents: &dyn Contents, list: PathBuf) -> Self {
-        let made = layer::make(style, contents, usize::MAX, File::create(&list).unwrap()).unwrap();
+        let made = layer::make(style, contents, &Budget::default(), usize::MAX, File::create(&list).unwrap())
+            .unwrap();
         Self { digest: made.digest, size: made.size, list, failures: Arc::default() }
     }
 

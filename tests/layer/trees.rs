@@ -2,6 +2,7 @@
 
 use crate::reference::{self, hex};
 use forge_registry::{
+    budget::Budget,
     layer::{Owner, StorePaths, Style, Writer, walk},
     oci::Digest,
 };
@@ -147,7 +148,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // A folder comes before what is in it, so it can be read by then.
-        let _ = walk(self.0.path(), &mut |found| {
+        let _ = walk(self.0.path(), &Budget::default(), &mut |found| {
             if found.metadata.is_dir() {
                 let _ = fs::set_permissions(&found.path, Permissions::from_mode(0o700));
             }
@@ -209,7 +210,7 @@ pub fn members(style: &Style, contents: &StorePaths<'_>) -> Vec<Value> {
         add(name.as_bytes(), "5", contents.root_mode, b"", 0, None);
     }
     for root in contents.paths {
-        walk(root, &mut |found| {
+        walk(root, &Budget::default(), &mut |found| {
             let (name, mode, size) =
                 (found.path.as_os_str().as_bytes(), found.metadata.mode(), found.metadata.len());
             match found.metadata.file_type() {

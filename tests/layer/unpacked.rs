@@ -5,6 +5,7 @@ use crate::{
     support::{Layer, store, style},
     trees::{Scratch, assert_members, members, nodes, styles},
 };
+use forge_registry::budget::Budget;
 use forge_registry::layer::{Owner, StorePaths, Style, walk};
 use proptest::prelude::*;
 use std::{
@@ -24,7 +25,7 @@ type Line = (PathBuf, u32, Vec<u8>);
 /// A folder's tree, and the times in it.
 fn lines(root: &Path) -> (Vec<Line>, Vec<i64>) {
     let mut lines = (Vec::new(), Vec::new());
-    walk(root, &mut |found| {
+    walk(root, &Budget::default(), &mut |found| {
         let contents = match found.metadata.file_type() {
             t if t.is_symlink() => fs::read_link(&found.path).unwrap().into_os_string().into_vec(),
             t if t.is_file() => fs::read(&found.path).unwrap(),

@@ -199,6 +199,8 @@ in
       buildTime = "1h";
       evaluations = 20;
       imageSize = "8GiB";
+      readingMemory = "256MiB";
+      readingTime = "1h";
     };
     retention.days = 30;
     cache.blobs = "50GiB";
@@ -216,6 +218,10 @@ in
     "\"MAX_BUILDS=8\"\n"
     "\"NIX_BUILD_TIMEOUT=1h\"\n"
     "\"MAX_IMAGE_BYTES=8GiB\"\n"
+    "\"MAX_READING_MEMORY=256MiB\"\n"
+    "\"MAX_READING_TIME=1h\"\n"
+    "MemoryHigh=5120M\n"
+    "MemoryMax=6144M\n"
     "\"RETENTION_DAYS=30\"\n"
     "\"CACHE_MAX_BYTES=50GiB\"\n"
     "\"LOG_FORMAT=json\"\n"
@@ -230,6 +236,7 @@ in
     inherit flake;
     evaluator = {
       memoryMax = "12G";
+      memoryHigh = "10G";
       cpuQuota = "50%";
       timeLimit = "10m";
       acceptFlakeConfig = true;
@@ -252,6 +259,7 @@ in
     "BindReadOnlyPaths=-/srv/set\n"
     "\"REVISIONS=none\"\n"
     "MemoryMax=12G\n"
+    "MemoryHigh=10G\n"
     "CPUQuota=50%\n"
     "RuntimeMaxSec=10m\n"
     "\"EVALUATION_TIMEOUT=10m\"\n"

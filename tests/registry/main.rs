@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod bed;
+mod budgets;
 mod building;
 mod caching;
 mod catalog;
@@ -12,6 +13,7 @@ mod certificates;
 mod changing;
 mod changing_archives;
 mod clients;
+mod closures;
 mod collecting;
 mod commands;
 mod compressing;

@@ -16,10 +16,11 @@
 //! (nix2container, `types/types.go`, `nix/image.go`.)
 
 use super::config::{History, ImageConfig};
+use crate::image::json::Json;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The only version that there is.
-const VERSION: i64 = 1;
+const VERSION: i128 = 1;
 
 /// Go takes `null` for whatever a variable is at first.
 pub(super) fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
@@ -118,13 +119,13 @@ pub(super) fn is_one(json: &[u8]) -> bool {
 pub(super) fn parse(json: &[u8]) -> Result<Description, String> {
     #[derive(Deserialize)]
     struct Version {
-        version: serde_json::Value,
+        version: Json,
     }
     let broken = |error: serde_json::Error| format!("it is not what nix2container writes: {error}");
     // Other versions have other fields, of which nothing helpful could be said.
     let Version { version } = serde_json::from_slice(json).map_err(broken)?;
-    if version != VERSION {
-        let shown: String = version.to_string().chars().take(40).collect();
+    if version != Json::Integer(VERSION) {
+        let shown: String = version.dumps(1000).unwrap_or_default().chars().take(40).collect();
         return Err(format!("it is of nix2container's version {shown}, and version {VERSION} is understood"));
     }
     serde_json::from_slice(json).map_err(broken)

@@ -4,6 +4,7 @@
 
 mod config;
 mod description;
+mod expressions;
 mod regex;
 mod tree;
 
@@ -11,41 +12,51 @@ use super::{
     Image, ImageError, Options, Reader,
     computed::{annotate, commit, compute},
     contents::Contents,
+    json,
     limits::LimitExceeded,
     measure::in_parallel,
     parts::Part,
     recognise::HEAD,
-    store_file::{StoreFile, open_named, store_path},
+    store_file::StoreFile,
 };
-use crate::oci::{Descriptor, Digest, media_type};
+use crate::{
+    budget::Held,
+    oci::{Descriptor, Digest, media_type},
+};
 use description::{Description, Layer};
+use expressions::Expressions;
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use tree::Tree;
 
 /// Expressions for permissions in one image; each is tried on every file below its path.
 const MAX_PERMS: usize = 10_000;
 
-/// Memory for the names of a layer that is being made, in bytes: about a million files.
-const MAX_MEMORY: usize = 256 << 20;
-
 /// A description, read but not understood yet.
-pub(super) struct Found {
+pub(super) struct Found<'r> {
     path: PathBuf,
     json: Vec<u8>,
+    /// For the description, and all that is made of it.
+    memory: Held<'r>,
 }
 
 /// The description that this file is; none if it is something else.
-pub(super) fn recognise(reader: &Reader, file: &StoreFile) -> Result<Option<Found>, ImageError> {
+pub(super) fn recognise<'r>(reader: &'r Reader, file: &StoreFile) -> Result<Option<Found<'r>>, ImageError> {
     let limit = reader.limits.max_config_bytes;
     let first = file.head(HEAD)?.into_iter().find(|byte| !byte.is_ascii_whitespace());
     if first != Some(b'{') || file.size > limit {
         return Ok(None);
     }
     let json = file.head(limit as usize)?;
-    Ok(description::is_one(&json).then(|| Found { path: file.path.clone(), json }))
+    if !description::is_one(&json) {
+        return Ok(None);
+    }
+    let memory = reader.budget.hold(json::weight(&json), "its description");
+    let memory = memory.map_err(ImageError::exceeding(&file.path))?;
+    Ok(Some(Found { path: file.path.clone(), json, memory }))
 }
 
 /// A layer as it is stated.
@@ -67,8 +78,9 @@ enum LayerSource {
 }
 
 /// Reads the image: hashes its layers, unless they are computed and their entry lists are there already.
-pub(super) fn read(reader: &Reader, found: Found, options: &Options) -> Result<Image, ImageError> {
-    let Found { path, json } = found;
+pub(super) fn read(reader: &Reader, found: Found<'_>, options: &Options) -> Result<Image, ImageError> {
+    let Found { path, json, memory } = found;
+    memory.keep();
     let invalid = |problem: String| ImageError::invalid(&path, problem);
     let description = description::parse(&json).map_err(invalid)?;
     drop(json);
@@ -76,8 +88,9 @@ pub(super) fn read(reader: &Reader, found: Found, options: &Options) -> Result<I
     let config = config::config(&description).map_err(invalid)?;
     let count = description.layers.len();
     let layers = description.layers.into_iter().enumerate();
-    let layers: Vec<Stated> =
-        layers.map(|(n, layer)| stated(reader, &path, layer, n + 1, count)).collect::<Result<_, _>>()?;
+    let expressions = Arc::default();
+    let layers = layers.map(|(n, layer)| stated(reader, &path, layer, (n + 1, count), &expressions));
+    let layers: Vec<Stated> = layers.collect::<Result<_, _>>()?;
 
     let mut contents = Contents::of_folder(reader, reader.store.as_path());
     let parts = measure(&path, &mut contents, &layers)?;
@@ -129,7 +142,13 @@ fn check_limits(reader: &Reader, path: &Path, description: &Description) -> Resu
 }
 
 /// What is stated about a layer, with all paths in the store.
-fn stated(reader: &Reader, of: &Path, layer: Layer, n: usize, count: usize) -> Result<Stated, ImageError> {
+fn stated(
+    reader: &Reader,
+    of: &Path,
+    layer: Layer,
+    (n, count): (usize, usize),
+    expressions: &Arc<Expressions>,
+) -> Result<Stated, ImageError> {
     let first = match layer.layer_path.as_str() {
         "" => layer.paths.first().map_or("", |tree| tree.path.as_str()),
         path => path,
@@ -146,17 +165,17 @@ fn stated(reader: &Reader, of: &Path, layer: Layer, n: usize, count: usize) -> R
     };
     let (stated_digest, diff_id) = (digest("digest", &layer.digest)?, digest("diff ID", &layer.diff_ids)?);
     let source = if !layer.layer_path.is_empty() {
-        let file = open_named(reader, Path::new(&layer.layer_path), (of, "\"layer-path\""))?;
-        LayerSource::File(file.path)
+        let file = reader.store.named(Path::new(&layer.layer_path), (of, "\"layer-path\""))?;
+        LayerSource::File(file.path().into())
     } else if layer.paths.is_empty() {
         return Err(invalid("it has neither a \"layer-path\" nor \"paths\"".into()));
     } else {
         let (mut paths, mut options) = (Vec::new(), Vec::new());
         for tree in layer.paths {
-            paths.push(store_path(reader, &tree.path, (of, "\"paths\""))?);
+            paths.push(reader.store.object(&tree.path, (of, "\"paths\""))?);
             options.push(tree.options);
         }
-        LayerSource::Tree(Tree { paths, options, max_memory: MAX_MEMORY })
+        LayerSource::Tree(Tree { paths, options, expressions: expressions.clone() })
     };
     let size = Some(layer.size).filter(|size| *size != 0);
     Ok(Stated { digest: stated_digest, diff_id, size, source, name })

@@ -1,11 +1,16 @@
 //! Regular expressions as Go has them, in RE2's syntax. (Go, `regexp/syntax`: "Syntax"; `regexp`: `ReplaceAll`, `Expand`.)
 //!
-//! They are translated to those of the `regex` crate, which matches in linear time, too. What differs: classes such as
+//! They are translated to those of the `regex` crate's engine, which matches in linear time, too. What differs: classes such as
 //! `\w` and borders such as `\b` know ASCII only; a bracket in a class is no class within it; `{` may be literal; `\Q…\E`,
 //! and octal digits. A byte that is no UTF-8 counts as one U+FFFD. Some expressions that Go refuses are accepted. If any is
 //! translated wrongly, that is found out: the layer has another digest then.
 
-use regex::bytes::{Captures, Regex, RegexBuilder};
+use regex_automata::{
+    Input as Haystack, Span,
+    meta::{Cache, Regex},
+    nfa::thompson::WhichCaptures,
+    util::{captures::Captures, iter::Searcher, syntax},
+};
 use std::{borrow::Cow, iter::Peekable, str::Chars};
 
 /// The longest expression, in bytes.
@@ -21,13 +26,22 @@ const CLASSES: [&str; 14] = [
     "upper", "word", "xdigit",
 ];
 
-/// A compiled expression.
+/// What an expression is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Purpose {
+    /// To tell whether it matches. Groups would take memory for nothing.
+    Matching,
+    /// To replace what it matches.
+    Replacing,
+}
+
+/// A compiled expression. What it needs besides while it matches, a [`Cache`], is its user's.
 #[derive(Debug)]
 pub(super) struct GoRegex(Regex);
 
 impl GoRegex {
     /// Compiles an expression; the error says what is wrong with it.
-    pub(super) fn new(expression: &str) -> Result<Self, String> {
+    pub(super) fn new(expression: &str, purpose: Purpose) -> Result<Self, String> {
         let shown: String = expression.chars().take(80).collect();
         let wrong = |why: &str| format!("the regular expression {shown:?} {why}");
         if expression.len() > MAX_LENGTH {
@@ -35,41 +49,75 @@ impl GoRegex {
         }
         let translated =
             translate(expression).ok_or_else(|| wrong("is none that Go's regexp understands"))?;
-        let built = RegexBuilder::new(&translated)
-            .size_limit(MAX_COMPILED)
-            .dfa_size_limit(MAX_COMPILED)
-            .nest_limit(100)
-            .build();
-        built.map(Self).map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => wrong("takes too much memory"),
-            _ => wrong("is none that Go's regexp understands"),
+        let config = Regex::config()
+            .utf8_empty(false)
+            .nfa_size_limit(Some(MAX_COMPILED))
+            .onepass_size_limit(Some(MAX_COMPILED))
+            .hybrid_cache_capacity(MAX_COMPILED)
+            .which_captures(match purpose {
+                Purpose::Matching => WhichCaptures::Implicit,
+                Purpose::Replacing => WhichCaptures::All,
+            });
+        let syntax = syntax::Config::new().utf8(false).nest_limit(100);
+        let built = Regex::builder().configure(config).syntax(syntax).build(&translated);
+        built.map(Self).map_err(|error| match error.size_limit() {
+            Some(_) => wrong("takes too much memory"),
+            None => wrong("is none that Go's regexp understands"),
         })
     }
 
+    /// Bytes of memory that it takes.
+    pub(super) fn memory(&self) -> usize {
+        self.0.memory_usage() + size_of::<Regex>()
+    }
+
+    /// What it needs to match. One is enough for any number of texts, one after the other; it grows with them.
+    pub(super) fn cache(&self) -> Cache {
+        self.0.create_cache()
+    }
+
     /// Whether it matches anywhere in the text.
-    pub(super) fn is_match(&self, text: &[u8]) -> bool {
-        self.0.is_match(Readable::of(text).text.as_bytes())
+    pub(super) fn is_match(&self, cache: &mut Cache, text: &[u8]) -> bool {
+        let readable = Readable::of(text);
+        let haystack = Haystack::new(readable.text.as_bytes()).earliest(true);
+        self.0.search_half_with(cache, &haystack).is_some()
     }
 
     /// The text with all matches replaced: `$1`, `${1}`, `$name` and `${name}` are groups of the match, `$$` is `$`. None
-    /// if that is too long.
-    pub(super) fn replace_all(&self, text: &[u8], by: &str) -> Option<Vec<u8>> {
+    /// if that is too long. `before` is called before each search, and can put an end to it.
+    pub(super) fn replace_all<E>(
+        &self,
+        cache: &mut Cache,
+        text: &[u8],
+        by: &str,
+        mut before: impl FnMut() -> Result<(), E>,
+    ) -> Result<Option<Vec<u8>>, E> {
         let readable = Readable::of(text);
         let (mut out, mut done) = (Vec::new(), 0);
-        for captures in self.0.captures_iter(readable.text.as_bytes()) {
+        let mut searcher = Searcher::new(Haystack::new(readable.text.as_bytes()));
+        let mut captures = self.0.create_captures();
+        before()?;
+        while let Some(whole) = searcher.advance(|haystack| {
+            self.0.search_captures_with(cache, haystack, &mut captures);
+            Ok(captures.get_match())
+        }) {
+            before()?;
             // Nothing is found within a character, but nothing at all may be.
-            let whole = captures.get(0).filter(|whole| readable.text.is_char_boundary(whole.start()));
-            let Some(whole) = whole else { continue };
+            if !readable.text.is_char_boundary(whole.start()) {
+                continue;
+            }
             out.extend_from_slice(&text[done..readable.place(whole.start())]);
             done = readable.place(whole.end());
             let group = |name: &str| {
                 let found = group(&captures, name)?;
-                Some(&text[readable.place(found.start())..readable.place(found.end())])
+                Some(&text[readable.place(found.start)..readable.place(found.end)])
             };
-            expand(&mut out, by, group)?;
+            if expand(&mut out, by, group).is_none() {
+                return Ok(None);
+            }
         }
         out.extend_from_slice(&text[done..]);
-        (out.len() <= MAX_REPLACED).then_some(out)
+        Ok((out.len() <= MAX_REPLACED).then_some(out))
     }
 }
 
@@ -105,9 +153,9 @@ impl<'t> Readable<'t> {
     }
 }
 
-fn group<'c>(captures: &'c Captures<'_>, name: &str) -> Option<regex::bytes::Match<'c>> {
+fn group(captures: &Captures, name: &str) -> Option<Span> {
     let number = name.bytes().all(|byte| byte.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
-    if number { captures.get(name.parse().ok()?) } else { captures.name(name) }
+    if number { captures.get_group(name.parse().ok()?) } else { captures.get_group_by_name(name) }
 }
 
 /// Appends a replacement. What follows a `$` and is no name stays as it is. None if it becomes too long.

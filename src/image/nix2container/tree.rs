@@ -9,9 +9,12 @@
 
 use super::{
     description::{Options, Perm},
-    regex::GoRegex,
+    expressions::{Expressions, Rules},
 };
-use crate::layer::{Contents, Found, Item, LayerError, Owner, Style, Take, What, Writer, walk};
+use crate::{
+    budget::Budget,
+    layer::{Contents, Found, Item, LayerError, Owner, Style, Take, What, Writer, walk},
+};
 use std::{
     collections::HashSet,
     ffi::OsString,
@@ -29,8 +32,8 @@ pub(super) struct Tree {
     pub(super) paths: Vec<PathBuf>,
     /// Of each path.
     pub(super) options: Vec<Options>,
-    /// How much memory its names may take while it is made, in bytes.
-    pub(super) max_memory: usize,
+    /// Those of the whole image.
+    pub(super) expressions: Arc<Expressions>,
 }
 
 impl Tree {
@@ -61,6 +64,9 @@ struct Node {
     permissions: Option<u32>,
 }
 
+/// Bytes that a node takes besides its names, in a list that doubles when it is full and is sorted with another half of it.
+const NODE_COST: u64 = (5 * size_of::<Node>() / 2) as u64 + 32;
+
 impl Contents for Tree {
     fn roots(&self) -> &[PathBuf] {
         &self.paths
@@ -73,8 +79,8 @@ impl Contents for Tree {
         out
     }
 
-    fn visit(&self, take: &mut Take<'_>) -> Result<(), LayerError> {
-        let mut nodes = self.nodes()?;
+    fn visit(&self, budget: &Budget, take: &mut Take<'_>) -> Result<(), LayerError> {
+        let mut nodes = self.nodes(budget)?;
         nodes.sort_by(|a, b| key(&a.name).cmp(key(&b.name)));
         let mut last: Vec<u8> = Vec::new();
         let mut nodes = nodes.into_iter().peekable();
@@ -101,30 +107,26 @@ impl Contents for Tree {
 }
 
 impl Tree {
-    /// Everything in the layer but folders that no path gives.
-    fn nodes(&self) -> Result<Vec<Node>, LayerError> {
+    /// Everything in the layer but folders that no path gives. Their memory stays charged when the layer is made: whether
+    /// an image has enough does not depend on which layers happen to be made at a time.
+    fn nodes(&self, budget: &Budget) -> Result<Vec<Node>, LayerError> {
         let mut nodes = Vec::new();
-        let mut bytes = 0;
         let mut owners = HashSet::new();
         for (n, (path, options)) in self.paths.iter().zip(&self.options).enumerate() {
-            let rules = Rules::new(options).map_err(LayerError::Contents)?;
-            walk(path, &mut |found| {
+            let mut rules = Rules::new(options, &self.expressions, budget)?;
+            walk(path, budget, &mut |found| {
                 let source = found.path.as_os_str().as_bytes();
-                let Some(name) = rules.name(source)? else { return Ok(()) };
-                let (owner, permissions) = rules.owner(source);
+                let ruled = rules.apply(source)?;
+                let Some(name) = name(source, ruled.name)? else { return Ok(()) };
+                let (owner, permissions) = owner(&ruled.perms);
                 let owner = owner.map(|owner| {
                     let owner = owners.get(&owner).cloned().unwrap_or_else(|| Arc::new(owner));
                     owners.insert(owner.clone());
                     owner
                 });
                 let source: Option<Box<[u8]>> = (name != source).then(|| source.into());
-                let source_length = source.as_deref().map_or(0, <[u8]>::len);
-                bytes += size_of::<Node>() + name.len() + source_length;
-                if bytes > self.max_memory {
-                    let limit = self.max_memory;
-                    let problem = format!("a layer whose names would take more than {limit} bytes of memory");
-                    return Err(LayerError::Contents(problem));
-                }
+                let names = name.len() + source.as_deref().map_or(0, <[u8]>::len);
+                budget.charge(NODE_COST + names as u64, "the names of a layer")?;
                 let (mode, size) = (found.metadata.mode(), found.metadata.len());
                 nodes.push(Node { name: name.into(), source, path: n, mode, size, owner, permissions });
                 Ok(())
@@ -151,74 +153,33 @@ impl Tree {
     }
 }
 
-/// What a path's options make of what is below it.
-struct Rules<'o> {
-    rewrite: Option<(GoRegex, &'o str)>,
-    perms: Vec<(GoRegex, Option<u32>, &'o Perm)>,
-}
-
-impl<'o> Rules<'o> {
-    fn new(options: &'o Options) -> Result<Self, String> {
-        let rewrite = match options.rewrite.regex.as_str() {
-            "" => None,
-            regex => Some((GoRegex::new(regex)?, options.rewrite.repl.as_str())),
-        };
-        let perms =
-            options.perms.iter().map(|perm| Ok((GoRegex::new(&perm.regex)?, mode(&perm.mode)?, perm)));
-        Ok(Self { rewrite, perms: perms.collect::<Result<_, String>>()? })
-    }
-
-    /// The name in the archive, if it is to be there.
-    fn name(&self, source: &[u8]) -> Result<Option<Vec<u8>>, LayerError> {
-        let Some((regex, by)) = &self.rewrite else { return Ok(Some(source.to_vec())) };
-        let refused = |name: &[u8], problem: &str| LayerError::Refused {
+/// The name in the archive, if it is to be there.
+fn name(source: &[u8], ruled: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, LayerError> {
+    match ruled {
+        None => Ok(Some(source.to_vec())),
+        Some(name) if name.is_empty() => Ok(None),
+        Some(name) => clean(&name).map(Some).ok_or_else(|| LayerError::Refused {
             name: name[..name.len().min(300)].into(),
-            problem: problem.into(),
-        };
-        let name =
-            regex.replace_all(source, by).ok_or_else(|| refused(source, "its new name is far too long"))?;
-        if name.is_empty() {
-            return Ok(None);
-        }
-        clean(&name).map(Some).ok_or_else(|| refused(&name, "it leads out of the image"))
-    }
-
-    /// Owner and permissions, where they are others.
-    fn owner(&self, source: &[u8]) -> (Option<Owner>, Option<u32>) {
-        let (mut owner, mut permissions) = (None, None);
-        for (regex, mode, perm) in &self.perms {
-            if !regex.is_match(source) {
-                continue;
-            }
-            let owner: &mut Owner = owner.get_or_insert_with(Owner::root);
-            (owner.uid, owner.gid) = (perm.uid, perm.gid);
-            if !perm.uname.is_empty() {
-                owner.uname.clone_from(&perm.uname);
-            }
-            if !perm.gname.is_empty() {
-                owner.gname.clone_from(&perm.gname);
-            }
-            permissions = mode.or(permissions);
-        }
-        (owner.filter(|owner| *owner != Owner::root()), permissions)
+            problem: "it leads out of the image".into(),
+        }),
     }
 }
 
-/// Octal digits as Go scans them: what follows them does not matter.
-fn mode(text: &str) -> Result<Option<u32>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let digits = text.trim_start();
-    let digits = digits.strip_prefix('+').unwrap_or(digits);
-    let end = digits.find(|c: char| !c.is_digit(8)).unwrap_or(digits.len());
-    match u32::from_str_radix(&digits[..end], 8) {
-        Ok(mode) => Ok(Some(mode)),
-        Err(_) => {
-            let shown: String = text.chars().take(80).collect();
-            Err(format!("the mode {shown:?} is no octal number"))
+/// Owner and permissions, where they are others.
+fn owner(perms: &[(Option<u32>, &Perm)]) -> (Option<Owner>, Option<u32>) {
+    let (mut owner, mut permissions) = (None, None);
+    for (mode, perm) in perms {
+        let owner: &mut Owner = owner.get_or_insert_with(Owner::root);
+        (owner.uid, owner.gid) = (perm.uid, perm.gid);
+        if !perm.uname.is_empty() {
+            owner.uname.clone_from(&perm.uname);
         }
+        if !perm.gname.is_empty() {
+            owner.gname.clone_from(&perm.gname);
+        }
+        permissions = mode.or(permissions);
     }
+    (owner.filter(|owner| *owner != Owner::root()), permissions)
 }
 
 /// The name without what leads nowhere, as Go's `path.Clean`; none if it leads out.
@@ -267,13 +228,14 @@ fn is_within(name: &[u8], folder: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Allowance;
 
     #[test]
     fn a_path_is_in_place_unless_options_say_otherwise() {
         let perms = vec![Perm { regex: ".*".into(), ..Default::default() }];
         let options = vec![Options::default(), Options { perms, ..Default::default() }];
         let paths = vec!["/nix/store/a".into(), "/nix/store/b".into()];
-        let tree = Tree { paths, options, max_memory: 0 };
+        let tree = Tree { paths, options, expressions: Arc::default() };
         assert_eq!(tree.in_place().collect::<Vec<_>>(), [Path::new("/nix/store/a")]);
     }
 
@@ -299,28 +261,14 @@ mod tests {
         for n in 0..20 {
             std::fs::write(dir.path().join(format!("{n}")), "").unwrap();
         }
-        let tree = |max_memory| {
+        let tree = |memory| {
             let (paths, options) = (vec![dir.path().into()], vec![Options::default()]);
-            Tree { paths, options, max_memory }.visit(&mut |_| Ok(()))
+            let budget = Budget::new(Allowance { memory, ..Default::default() });
+            Tree { paths, options, expressions: Arc::default() }.visit(&budget, &mut |_| Ok(()))
         };
-        assert!(tree(10_000).is_ok());
-        assert!(tree(1000).unwrap_err().to_string().contains("more than 1000 bytes of memory"));
-    }
-
-    #[test]
-    fn modes_are_scanned_as_go_does() {
-        for (text, expected) in [
-            ("", None),
-            ("0755", Some(0o755)),
-            (" +640", Some(0o640)),
-            ("0o755", Some(0)),
-            ("77x", Some(0o77)),
-        ] {
-            assert_eq!(mode(text), Ok(expected), "{text}");
-        }
-        for text in ["rwx", "-755", "9", "777777777777"] {
-            assert!(mode(text).is_err(), "{text}");
-        }
+        assert!(tree(20_000).is_ok());
+        let error = tree(5000).unwrap_err().to_string();
+        assert!(error.contains("5000 bytes that MAX_READING_MEMORY allows"), "{error}");
     }
 
     #[test]

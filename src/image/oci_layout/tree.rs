@@ -99,6 +99,7 @@ impl Tree {
     }
 
     fn count(&mut self, contents: &Contents<'_>, bytes: &Bytes) -> Result<(), ImageError> {
+        contents.charge_json(bytes)?;
         self.json += bytes.len() as u64;
         if self.json > MAX_JSON {
             let what = "all JSON in it together".into();

@@ -19,10 +19,7 @@ mod store_layer;
 pub use platform::platform;
 pub use settings::{Empty, Settings, SettingsError};
 
-use super::{
-    Image, ImageBlob, ImageError, Options, Reader, computed, limits::LimitExceeded, measure::in_parallel,
-    store_file::follow,
-};
+use super::{Image, ImageBlob, ImageError, Options, Reader, computed, measure::in_parallel};
 use crate::{
     layer::{Contents, Owner, Style, Writer},
     nix::StorePath,
@@ -96,10 +93,7 @@ pub(super) fn make(
     let layers: Vec<Vec<PathBuf>> = layering.iter().map(|layer| paths(layer)).collect();
 
     let certificates = certificates(reader, &packages, &layers);
-    let root = Root::of(reader, &packages, certificates.as_deref()).map_err(|_too_much| {
-        let exceeded = LimitExceeded::Count { what: "files", limit: reader.limits.max_members };
-        ImageError::LimitExceeded { path: first.clone(), exceeded }
-    })?;
+    let root = Root::of(reader, &packages, certificates.as_deref()).map_err(ImageError::exceeding(&first))?;
     let mut settings = package.settings.clone().unwrap_or_default().with_defaults(root.variables());
     settings.entrypoint = match settings.entrypoint {
         Some(stated) => Some(stated).filter(|stated| !stated.is_empty()),
@@ -152,8 +146,8 @@ fn certificates(reader: &Reader, packages: &[PathBuf], layers: &[Vec<PathBuf>]) 
     let mut others: Vec<&PathBuf> = layers.iter().flatten().collect();
     others.sort();
     let has_some = |path: &&PathBuf| {
-        let found = follow(&reader.store, &path.join(CERTIFICATES), reader.limits.max_links);
-        found.is_ok_and(|found| found.is_some_and(|found| found.metadata.is_file()))
+        let found = reader.store.follow(&path.join(CERTIFICATES));
+        found.is_ok_and(|found| found.is_some_and(|found| found.metadata().is_file()))
     };
     packages.iter().chain(others).find(has_some).cloned()
 }
@@ -165,7 +159,10 @@ fn entrypoint(
     packages: &[PathBuf],
     main_program: Option<&str>,
 ) -> Result<Option<Vec<String>>, ImageError> {
-    let all: Vec<PathBuf> = packages.iter().flat_map(|package| programs(reader, package)).collect();
+    let mut all: Vec<PathBuf> = Vec::new();
+    for package in packages {
+        all.extend(programs(reader, package).map_err(ImageError::exceeding(package))?);
+    }
     let text = |path: &Path| path.to_str().map(|path| vec![path.to_owned()]);
     if let (Some(name), Some(package)) = (main_program, packages.first()) {
         let program = package.join("bin").join(name);

@@ -2,7 +2,7 @@
 //! programs expect anywhere.
 
 use crate::{
-    image::{Reader, store_file::follow},
+    image::{Reader, limits::LimitExceeded},
     layer::{Item, Listed, What},
 };
 use std::{
@@ -21,6 +21,13 @@ const PROGRAMS: [&str; 4] = ["/bin", "/sbin", "/usr/bin", "/usr/sbin"];
 pub(super) const CERTIFICATES: &str = "etc/ssl/certs/ca-bundle.crt";
 /// Where the two families of programs look for them.
 const CERTIFICATE_FILES: [&str; 2] = ["/etc/ssl/certs/ca-bundle.crt", "/etc/ssl/certs/ca-certificates.crt"];
+
+/// Folders within each other that several packages have.
+const MAX_DEPTH: usize = 200;
+/// Bytes that a link takes besides its name and target.
+const NODE: u64 = 256;
+/// Bytes that a name takes in a list besides its own, twice: as it is, and with its folder.
+const NAME: u64 = 512;
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
 const GROUP: &str = "root:x:0:\nnobody:x:65534:\n";
@@ -42,10 +49,6 @@ pub(super) struct Root<'r> {
     has_certificates: bool,
 }
 
-/// There is too much in the packages' folders.
-#[derive(Debug)]
-pub(super) struct TooMuch;
-
 impl<'r> Root<'r> {
     /// Links to everything in these packages, each an absolute path. Their first folders are folders in the image, so that
     /// packages and users can add to them; what is in these is a link, unless it is a folder that several packages have.
@@ -54,10 +57,10 @@ impl<'r> Root<'r> {
         reader: &'r Reader,
         packages: &[PathBuf],
         certificates: Option<&Path>,
-    ) -> Result<Self, TooMuch> {
+    ) -> Result<Self, LimitExceeded> {
         let mut root = Self { reader, nodes: BTreeMap::new(), has_certificates: certificates.is_some() };
         for package in packages {
-            for name in root.names(package) {
+            for name in root.names(package)? {
                 if LEFT_OUT.iter().any(|left_out| name == *left_out) {
                     continue;
                 }
@@ -65,7 +68,7 @@ impl<'r> Root<'r> {
                 if root.is_folder(&source) {
                     root.folder(&at);
                 }
-                root.place(at, source)?;
+                root.place(at, source, 0)?;
             }
         }
         for (file, text) in [("/etc/passwd", PASSWD), ("/etc/group", GROUP)] {
@@ -112,21 +115,24 @@ impl<'r> Root<'r> {
         Listed { roots: Vec::new(), items: self.nodes.into_iter().map(item).collect() }
     }
 
-    fn place(&mut self, at: PathBuf, source: PathBuf) -> Result<(), TooMuch> {
+    fn place(&mut self, at: PathBuf, source: PathBuf, depth: usize) -> Result<(), LimitExceeded> {
         match self.nodes.get(&at) {
             None => {
-                if self.nodes.len() >= self.reader.limits.max_members {
-                    return Err(TooMuch);
+                let limit = self.reader.limits.max_members;
+                if self.nodes.len() >= limit {
+                    return Err(LimitExceeded::Count { what: "files", limit });
                 }
+                let names = at.as_os_str().len() + source.as_os_str().len();
+                self.reader.budget.charge(NODE + 2 * names as u64, "its links to the packages")?;
                 self.nodes.insert(at, Node::Link(source));
             }
-            Some(Node::Folder(_)) => self.place_all(&at, &source)?,
+            Some(Node::Folder(_)) => self.place_all(&at, &source, depth)?,
             Some(Node::Link(first)) if *first != source => {
                 let first = first.clone();
                 if self.is_folder(&first) && self.is_folder(&source) {
                     self.folder(&at);
-                    self.place_all(&at, &first)?;
-                    self.place_all(&at, &source)?;
+                    self.place_all(&at, &first, depth)?;
+                    self.place_all(&at, &source, depth)?;
                 }
             }
             Some(Node::Link(_) | Node::File(_)) => {}
@@ -135,15 +141,18 @@ impl<'r> Root<'r> {
     }
 
     /// Places what is in the folder `source`.
-    fn place_all(&mut self, at: &Path, source: &Path) -> Result<(), TooMuch> {
-        for name in self.names(source) {
-            self.place(at.join(&name), source.join(&name))?;
+    fn place_all(&mut self, at: &Path, source: &Path, depth: usize) -> Result<(), LimitExceeded> {
+        if depth > MAX_DEPTH {
+            return Err(LimitExceeded::Count { what: "folders within each other", limit: MAX_DEPTH });
+        }
+        for name in self.names(source)? {
+            self.place(at.join(&name), source.join(&name), depth + 1)?;
         }
         Ok(())
     }
 
     /// Puts a file of ours into folders that packages may have made; what a package has in that place, stays.
-    fn file(&mut self, file: &str, node: Node) -> Result<(), TooMuch> {
+    fn file(&mut self, file: &str, node: Node) -> Result<(), LimitExceeded> {
         let file = Path::new(file);
         let mut folders: Vec<&Path> = file.ancestors().skip(1).filter(|f| *f != Path::new("/")).collect();
         folders.reverse();
@@ -154,7 +163,7 @@ impl<'r> Root<'r> {
                 Some(Node::Link(source)) if self.is_folder(source) => {
                     let source = source.clone();
                     self.folder(folder);
-                    self.place_all(folder, &source)?;
+                    self.place_all(folder, &source, 0)?;
                 }
                 Some(other) => {
                     tracing::info!(?folder, ?other, "is not a folder in a package, so {file:?} is left out");
@@ -178,35 +187,43 @@ impl<'r> Root<'r> {
 
     /// Whether this is a folder in the store, or leads to one.
     fn is_folder(&self, path: &Path) -> bool {
-        let found = follow(&self.reader.store, path, self.reader.limits.max_links);
-        found.is_ok_and(|found| found.is_some_and(|found| found.metadata.is_dir()))
+        let found = self.reader.store.follow(path);
+        found.is_ok_and(|found| found.is_some_and(|found| found.metadata().is_dir()))
     }
 
     /// What is in a folder of the store, sorted; nothing if it is none.
-    fn names(&self, folder: &Path) -> BTreeSet<OsString> {
-        let found = follow(&self.reader.store, folder, self.reader.limits.max_links).ok().flatten();
-        let entries = found.and_then(|found| fs::read_dir(found.path).ok());
+    fn names(&self, folder: &Path) -> Result<BTreeSet<OsString>, LimitExceeded> {
+        let found = self.reader.store.follow(folder).ok().flatten();
+        let entries = found.and_then(|found| fs::read_dir(found.path()).ok());
         // One more than can be taken, so that there being too many is noticed.
         let limit = self.reader.limits.max_members + 1;
-        entries.into_iter().flatten().take(limit).flatten().map(|entry| entry.file_name()).collect()
+        let entries = entries.into_iter().flatten().take(limit).flatten().map(|entry| entry.file_name());
+        entries
+            .map(|name| {
+                self.reader.budget.in_time()?;
+                self.reader.budget.charge(NAME + name.len() as u64, "the names in the packages")?;
+                Ok(name)
+            })
+            .collect()
     }
 }
 
 /// The programs in a package's `bin`, or the package itself if it is a program. What wrappers hide is none of them.
-pub(super) fn programs(reader: &Reader, package: &Path) -> Vec<PathBuf> {
+pub(super) fn programs(reader: &Reader, package: &Path) -> Result<Vec<PathBuf>, LimitExceeded> {
     use std::os::unix::fs::PermissionsExt;
     let is_program = |path: &PathBuf| {
-        let found = follow(&reader.store, path, reader.limits.max_links).ok().flatten();
-        found
-            .is_some_and(|found| found.metadata.is_file() && found.metadata.permissions().mode() & 0o111 != 0)
+        let found = reader.store.follow(path).ok().flatten();
+        found.is_some_and(|found| {
+            found.metadata().is_file() && found.metadata().permissions().mode() & 0o111 != 0
+        })
     };
     let itself = package.to_owned();
     if is_program(&itself) {
-        return vec![itself];
+        return Ok(vec![itself]);
     }
     let bin = package.join("bin");
     let root = Root { reader, nodes: BTreeMap::new(), has_certificates: false };
     let hidden = |name: &OsStr| name.as_bytes().starts_with(b".");
-    let names = root.names(&bin).into_iter().filter(|name| !hidden(name));
-    names.map(|name| bin.join(name)).filter(is_program).collect()
+    let names = root.names(&bin)?.into_iter().filter(|name| !hidden(name));
+    Ok(names.map(|name| bin.join(name)).filter(is_program).collect())
 }

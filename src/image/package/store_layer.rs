@@ -1,7 +1,10 @@
 //! A layer of store paths: the folders that lead to the store, and each path with all below it. Where the store is
 //! `/nix/store`, these are the bytes that nixpkgs' `streamLayeredImage` has for the same paths.
 
-use crate::layer::{Contents, Item, LayerError, Take, What, walk};
+use crate::{
+    budget::Budget,
+    layer::{Contents, Item, LayerError, Take, What, walk},
+};
 use std::{
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
@@ -23,7 +26,7 @@ impl Contents for StoreLayer<'_> {
         [b"store layer ", self.store.as_os_str().as_bytes()].concat()
     }
 
-    fn visit(&self, take: &mut Take<'_>) -> Result<(), LayerError> {
+    fn visit(&self, budget: &Budget, take: &mut Take<'_>) -> Result<(), LayerError> {
         // Docker makes folders that no entry stands for, and lets root alone into them.
         let mut folders: Vec<&Path> = self.store.ancestors().filter(|f| f.parent().is_some()).collect();
         folders.reverse();
@@ -31,7 +34,7 @@ impl Contents for StoreLayer<'_> {
             take(Item::new(folder.as_os_str().as_bytes(), What::Folder).with_mode(0o755))?;
         }
         for root in self.paths {
-            walk(root, &mut |found| {
+            walk(root, budget, &mut |found| {
                 let name = found.path.clone().into_os_string().into_vec();
                 take(Item::new(name, What::OnDisk(found)))
             })?;

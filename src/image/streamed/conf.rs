@@ -20,6 +20,7 @@ use crate::{
     image::json::Json,
     layer::{Owner, Style, Writer},
 };
+use serde::{Deserialize, de::IgnoredAny};
 use std::time::SystemTime;
 
 #[derive(Debug)]
@@ -37,8 +38,13 @@ pub(super) struct Conf {
 }
 
 /// Whether this is the configuration of a streamed image, valid or not.
-pub(super) fn is_one(json: &Json) -> bool {
-    json.get("store_layers").is_some()
+pub(super) fn is_one(json: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Signs {
+        #[allow(dead_code)]
+        store_layers: IgnoredAny,
+    }
+    serde_json::from_slice::<Signs>(json).is_ok()
 }
 
 impl Conf {

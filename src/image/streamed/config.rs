@@ -2,6 +2,7 @@
 
 use super::conf::Conf;
 use crate::{image::json::Json, oci::Digest};
+use std::collections::HashMap;
 
 /// A layer as the configuration mentions it.
 #[derive(Debug)]
@@ -11,8 +12,9 @@ pub(super) struct Mention {
     pub(super) paths: Vec<String>,
 }
 
-/// The configuration of an image with these layers, the first first, on the base image of this configuration.
-pub(super) fn config(conf: &Conf, base: Option<&Json>, layers: &[Mention]) -> Vec<u8> {
+/// The configuration of an image with these layers, the first first, on the base image of this configuration. None if it is
+/// longer than `limit` bytes.
+pub(super) fn config(conf: &Conf, base: Option<&Json>, layers: &[Mention], limit: usize) -> Option<Vec<u8>> {
     let string = |text: &str| Json::String(text.to_owned());
     let object = |members: Vec<(&str, Json)>| {
         Json::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
@@ -34,7 +36,7 @@ pub(super) fn config(conf: &Conf, base: Option<&Json>, layers: &[Mention]) -> Ve
         ("rootfs", object(vec![("diff_ids", Json::Array(diff_ids)), ("type", string("layers"))])),
         ("history", Json::Array(history.collect())),
     ]);
-    image.dumps().into_bytes()
+    image.dumps(limit).map(String::into_bytes)
 }
 
 /// Takes over the base image's environment; of two values of a variable the last one wins, where the first one stood.
@@ -43,12 +45,15 @@ fn overlay(base: &Json, config: &mut Json) {
         let entries = config.get("Env").and_then(Json::strings).unwrap_or_default();
         entries.into_iter().map(str::to_owned).collect()
     };
-    let mut merged: Vec<String> = Vec::new();
+    let (mut merged, mut places): (Vec<String>, HashMap<String, usize>) = Default::default();
     for entry in base.get("config").map(env).unwrap_or_default().into_iter().chain(env(config)) {
-        let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-        match merged.iter_mut().find(|other| name(other) == name(&entry)) {
-            Some(other) => *other = entry,
-            None => merged.push(entry),
+        let name = entry.split('=').next().unwrap_or_default().to_owned();
+        match places.get(&name) {
+            Some(place) => merged[*place] = entry,
+            None => {
+                places.insert(name, merged.len());
+                merged.push(entry);
+            }
         }
     }
     if !merged.is_empty() {

@@ -11,13 +11,14 @@ use super::{
     computed::{self, commit, compute},
     contents::Contents,
     convert, docker_archive,
-    json::Json,
+    json::{self, Json},
     limits::LimitExceeded,
     measure::{Encoding, in_parallel},
     recognise,
-    store_file::{StoreFile, open_named, store_path},
+    store_file::StoreFile,
 };
 use crate::{
+    budget::Held,
     layer::StorePaths,
     oci::{Descriptor, Digest},
 };
@@ -30,23 +31,25 @@ use std::{
 };
 
 /// A configuration, read but not understood yet.
-pub(super) struct Found {
+pub(super) struct Found<'r> {
     file: StoreFile,
     json: Json,
     program: Option<script::Program>,
+    /// For the configuration, and all that is made of it.
+    memory: Held<'r>,
 }
 
 /// The configuration that this file is, or that the script in it names; none if it is no streamed image.
-pub(super) fn recognise(reader: &Reader, file: &StoreFile) -> Result<Option<Found>, ImageError> {
+pub(super) fn recognise<'r>(reader: &'r Reader, file: &StoreFile) -> Result<Option<Found<'r>>, ImageError> {
     let head = file.head(recognise::HEAD)?;
     match head.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => configuration(reader, &file.path, &file.path, None),
         Some(b'#') if head.starts_with(b"#!") && file.size <= script::MAX_SCRIPT => {
             let Some(wrapper) = text(file)? else { return Ok(None) };
-            let (configurations, program) = script::names(&reader.store, &wrapper);
+            let (configurations, program) = script::names(reader.store.store(), &wrapper);
             let [path] = &configurations[..] else { return Ok(None) };
             let program = match program {
-                Some(program) => match open_named(reader, &program, (&file.path, "the script"))? {
+                Some(program) => match open(reader, &program, (&file.path, "the script"))? {
                     file if file.size <= script::MAX_SCRIPT => {
                         text(&file)?.map(|text| script::Program::read(&text))
                     }
@@ -60,17 +63,21 @@ pub(super) fn recognise(reader: &Reader, file: &StoreFile) -> Result<Option<Foun
     }
 }
 
+fn open(reader: &Reader, path: &Path, named_by: (&Path, &str)) -> Result<StoreFile, ImageError> {
+    StoreFile::open(reader.store.named(path, named_by)?)
+}
+
 fn text(file: &StoreFile) -> Result<Option<String>, ImageError> {
     Ok(String::from_utf8(file.head(script::MAX_SCRIPT as usize)?).ok())
 }
 
-fn configuration(
-    reader: &Reader,
+fn configuration<'r>(
+    reader: &'r Reader,
     path: &Path,
     script: &Path,
     program: Option<script::Program>,
-) -> Result<Option<Found>, ImageError> {
-    let file = open_named(reader, path, (script, "the script"))?;
+) -> Result<Option<Found<'r>>, ImageError> {
+    let file = open(reader, path, (script, "the script"))?;
     let limit = reader.limits.max_config_bytes;
     if file.size > limit {
         let what = "the configuration".into();
@@ -78,19 +85,21 @@ fn configuration(
         return Err(ImageError::LimitExceeded { path: file.path, exceeded });
     }
     let bytes = file.head(limit as usize)?;
-    let json = match serde_json::from_slice::<Json>(&bytes) {
-        Ok(json) if conf::is_one(&json) => json,
-        _ => return Ok(None),
-    };
-    Ok(Some(Found { file, json, program }))
+    if !conf::is_one(&bytes) {
+        return Ok(None);
+    }
+    let memory = reader.budget.hold(json::weight(&bytes), "its configuration");
+    let memory = memory.map_err(ImageError::exceeding(&file.path))?;
+    match serde_json::from_slice(&bytes) {
+        Ok(json) => Ok(Some(Found { file, json, program, memory })),
+        Err(_) => Ok(None),
+    }
 }
 
 /// The archive whose layers come first, if there is one.
-pub(super) fn base(reader: &Reader, found: &Found) -> Result<Option<StoreFile>, ImageError> {
+pub(super) fn base(reader: &Reader, found: &Found<'_>) -> Result<Option<StoreFile>, ImageError> {
     let archive = found.json.get("from_image").and_then(Json::string);
-    archive
-        .map(|archive| open_named(reader, Path::new(archive), (&found.file.path, "\"from_image\"")))
-        .transpose()
+    archive.map(|archive| open(reader, Path::new(archive), (&found.file.path, "\"from_image\""))).transpose()
 }
 
 /// A layer, and how it is mentioned.
@@ -100,10 +109,11 @@ struct Layer {
 }
 
 /// Reads the image: hashes its layers, unless their entry lists are there already, and writes down their entries.
-pub(super) fn read(reader: &Reader, found: Found, options: &Options) -> Result<Image, ImageError> {
+pub(super) fn read(reader: &Reader, found: Found<'_>, options: &Options) -> Result<Image, ImageError> {
     reader.progress.is_open_ended();
     let base_archive = base(reader, &found)?;
-    let Found { file, json, program } = found;
+    let Found { file, json, program, memory } = found;
+    memory.keep();
     let invalid = |problem: String| ImageError::invalid(&file.path, problem);
     // When a configuration says "now", it is as old as itself: so it does not change with every look at it.
     let born = file.file.metadata().and_then(|metadata| metadata.created());
@@ -121,6 +131,10 @@ pub(super) fn read(reader: &Reader, found: Found, options: &Options) -> Result<I
     if let Some(archive) = base_archive {
         let mut contents = super::contents_of(reader, archive)?;
         let loaded = docker_archive::load(&mut contents)?;
+        reader
+            .budget
+            .charge(json::weight(&loaded.config), "the configuration of its \"from_image\"")
+            .map_err(ImageError::exceeding(&file.path))?;
         let json = serde_json::from_slice::<Json>(&loaded.config);
         base =
             Some(json.map_err(|error| invalid(format!("the configuration of its \"from_image\": {error}")))?);
@@ -160,7 +174,13 @@ pub(super) fn read(reader: &Reader, found: Found, options: &Options) -> Result<I
     }
     let (descriptors, mentions): (Vec<_>, Vec<_>) =
         layers.into_iter().map(|l| (l.descriptor, l.mention)).unzip();
-    let config = config::config(&conf, base.as_ref(), &mentions);
+    let limit = reader.limits.max_config_bytes;
+    let config =
+        config::config(&conf, base.as_ref(), &mentions, usize::try_from(limit).unwrap_or(usize::MAX));
+    let config = config.ok_or_else(|| {
+        let exceeded = LimitExceeded::Count { what: "bytes of configuration", limit: limit as usize };
+        ImageError::LimitExceeded { path: file.path.clone(), exceeded }
+    })?;
     let tags =
         conf.repo_tag.iter().filter(|name| name.contains(':')).filter_map(|name| convert::tag_of(name));
     let mut seen = HashSet::new();
@@ -175,7 +195,7 @@ fn store_paths(reader: &Reader, file: &StoreFile, conf: &Conf) -> Result<Vec<Vec
         let exceeded = LimitExceeded::Count { what: "store paths", limit };
         return Err(ImageError::LimitExceeded { path: file.path.clone(), exceeded });
     }
-    let path = |text: &String| store_path(reader, text, (&file.path, "\"store_layers\""));
+    let path = |text: &String| reader.store.object(text, (&file.path, "\"store_layers\""));
     conf.store_layers.iter().map(|layer| layer.iter().map(path).collect()).collect()
 }
 
@@ -183,13 +203,13 @@ fn store_paths(reader: &Reader, file: &StoreFile, conf: &Conf) -> Result<Vec<Vec
 fn customisation(reader: &Reader, conf: &StoreFile, folder: &str) -> Result<ImageBlob, ImageError> {
     const WANTED_BY: &str = "\"customisation_layer\"";
     let folder = Path::new(folder);
-    let checksum = open_named(reader, &folder.join("checksum"), (&conf.path, WANTED_BY))?;
+    let checksum = open(reader, &folder.join("checksum"), (&conf.path, WANTED_BY))?;
     let stated = String::from_utf8_lossy(&checksum.head(256)?).trim().to_owned();
     let invalid = |problem: String| ImageError::invalid(&conf.path, problem);
     let stated = Digest::from_hex(&stated).ok_or_else(|| {
         invalid(format!("{:?} has {stated:?}, which is no SHA-256 in hexadecimal digits", checksum.path))
     })?;
-    let layer = open_named(reader, &folder.join("layer.tar"), (&conf.path, WANTED_BY))?;
+    let layer = open(reader, &folder.join("layer.tar"), (&conf.path, WANTED_BY))?;
     let mut contents = Contents::of_folder(reader, folder);
     let parts = contents.measure(&["layer.tar".to_owned()], WANTED_BY)?;
     if parts.iter().any(|part| part.measured.encoding != Encoding::Tar) {

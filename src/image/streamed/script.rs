@@ -8,7 +8,10 @@
 //! first line names a Python. Of both depends what some bytes of a layer are.
 
 use crate::{layer::Writer, nix::StoreDir};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 /// Bytes of a script that are looked at.
 pub(super) const MAX_SCRIPT: u64 = 256 << 10;
@@ -38,13 +41,13 @@ impl Program {
 /// The store paths that a script mentions, each once, in order.
 fn mentioned(store: &StoreDir, script: &str) -> Vec<PathBuf> {
     let Some(prefix) = store.as_path().to_str().map(|store| format!("{store}/")) else { return Vec::new() };
-    let mut found: Vec<PathBuf> = Vec::new();
+    let (mut found, mut known): (Vec<PathBuf>, HashSet<PathBuf>) = Default::default();
     for (at, _) in script.match_indices(&prefix) {
         let rest = &script[at + prefix.len()..];
         let other = |c: char| !c.is_ascii_alphanumeric() && !"+._?=-/".contains(c);
         let path =
             Path::new(&script[at..at + prefix.len() + rest.find(other).unwrap_or(rest.len())]).to_owned();
-        if store.split(&path).is_ok() && !found.contains(&path) {
+        if store.split(&path).is_ok() && known.insert(path.clone()) {
             found.push(path);
         }
     }

@@ -105,11 +105,19 @@ const CASES: &[Case] = &[
     ("x*", b"a\xff", "-", Some(b"-a-\xff-")),
 ];
 
+fn regex(expression: &str) -> Result<GoRegex, String> {
+    GoRegex::new(expression, Purpose::Replacing)
+}
+
+fn replace_all(regex: &GoRegex, text: &[u8], by: &str) -> Option<Vec<u8>> {
+    regex.replace_all(&mut regex.cache(), text, by, || Ok::<_, ()>(())).unwrap()
+}
+
 #[test]
 fn texts_become_what_go_makes_of_them() {
     let mut wrong = Vec::new();
     for (expression, text, by, expected) in CASES {
-        let found = GoRegex::new(expression).ok().and_then(|regex| regex.replace_all(text, by));
+        let found = regex(expression).ok().and_then(|regex| replace_all(&regex, text, by));
         if found.as_deref() != *expected {
             wrong.push((expression, by, found.map(|found| found.escape_ascii().to_string())));
         }
@@ -120,8 +128,8 @@ fn texts_become_what_go_makes_of_them() {
 #[test]
 fn no_expression_takes_much_time_or_memory() {
     let text = [b'a'; 4000];
-    let regex = GoRegex::new("^(a+)+b$").unwrap();
-    assert!(!regex.is_match(&text));
+    let slow = GoRegex::new("^(a+)+b$", Purpose::Matching).unwrap();
+    assert!(!slow.is_match(&mut slow.cache(), &text));
     let long = "a".repeat(MAX_LENGTH + 1);
     for (expression, expected) in [
         (r"((\pL{100}){100}){100}", "too much memory"),
@@ -129,18 +137,21 @@ fn no_expression_takes_much_time_or_memory() {
         (&"(".repeat(4000), "none that Go"),
         (&format!("{}a{}", "(".repeat(1000), ")".repeat(1000)), "none that Go"),
     ] {
-        let error = GoRegex::new(expression).unwrap_err();
+        let error = regex(expression).unwrap_err();
         assert!(error.contains(expected) && error.len() < 500, "{error}");
     }
 }
 
 #[test]
 fn a_replacement_that_multiplies_is_given_up() {
-    let regex = GoRegex::new("x*").unwrap();
+    let empty = regex("x*").unwrap();
     let text = [b'a'; 4000];
-    assert_eq!(regex.replace_all(b"", &"a".repeat(MAX_REPLACED)).map(|text| text.len()), Some(MAX_REPLACED));
-    assert_eq!(regex.replace_all(b"", &"a".repeat(MAX_REPLACED + 1)), None);
-    assert_eq!(regex.replace_all(&text, &"a".repeat(MAX_REPLACED)), None);
-    assert_eq!(GoRegex::new("^.*$").unwrap().replace_all(&text, &"$0".repeat(30_000)), None);
-    assert_eq!(regex.replace_all(&[b'a'; MAX_REPLACED + 1], ""), None);
+    assert_eq!(
+        replace_all(&empty, b"", &"a".repeat(MAX_REPLACED)).map(|text| text.len()),
+        Some(MAX_REPLACED)
+    );
+    assert_eq!(replace_all(&empty, b"", &"a".repeat(MAX_REPLACED + 1)), None);
+    assert_eq!(replace_all(&empty, &text, &"a".repeat(MAX_REPLACED)), None);
+    assert_eq!(replace_all(&regex("^.*$").unwrap(), &text, &"$0".repeat(30_000)), None);
+    assert_eq!(replace_all(&empty, &[b'a'; MAX_REPLACED + 1], ""), None);
 }
