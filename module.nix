@@ -43,6 +43,8 @@ let
     MAX_CONNECTIONS = cfg.limits.connections;
     MAX_CLIENT_BUILDS = cfg.limits.clientBuilds;
     MAX_CLIENT_EVALUATIONS = cfg.limits.clientEvaluations;
+    MAX_CLIENT_UNKNOWN = cfg.limits.clientUnknown;
+    MAX_REVISIONS = cfg.limits.revisions;
     MAX_CLIENT_CONNECTIONS = cfg.limits.clientConnections;
     AUTH_HTPASSWD = authPath "htpasswd" cfg.auth.htpasswdFile;
     AUTH_TOKENS = authPath "tokens" cfg.auth.tokensFile;

@@ -157,7 +157,9 @@ in
     };
 
     limits = {
-      builds = limit "MAX_BUILDS" types.ints.positive 8 "Images that are built at a time.";
+      builds =
+        limit "MAX_BUILDS" types.ints.positive 8
+          "Images that are built at a time. One place is kept for others while one client has all the rest.";
       queuedBuilds = limit "MAX_QUEUED_BUILDS" types.ints.unsigned 16 "Builds that wait for their turn.";
       buildTime = limit "NIX_BUILD_TIMEOUT" duration "1h" "How long one derivation may build.";
       evaluations = limit "MAX_EVALUATIONS" types.ints.positive 8 "Evaluations at a time.";
@@ -166,9 +168,24 @@ in
           "Evaluations that wait for their turn.";
       connections = limit "MAX_CONNECTIONS" types.ints.positive 4096 "Connections of clients at a time.";
       clientBuilds =
-        limit "MAX_CLIENT_BUILDS" types.ints.unsigned 8
-          "Builds that one user, or one address without a user, may have running or waiting.";
-      clientEvaluations = limit "MAX_CLIENT_EVALUATIONS" types.ints.unsigned 16 "The same of evaluations.";
+        limit "MAX_CLIENT_BUILDS" types.ints.unsigned 64
+          "Builds that one user, or one address without a user, may have running or waiting; 0 is no limit, since clients take turns.";
+      clientEvaluations =
+        limit "MAX_CLIENT_EVALUATIONS" types.ints.unsigned 256
+          "Evaluations that one user, or one address without a user, may have running or waiting; 0 is no limit.";
+      clientUnknown =
+        limit "MAX_CLIENT_UNKNOWN" types.ints.unsigned 30
+          "Evaluations a minute that one user, or one address without a user, may cause and that lead to no image; 0 is no limit.";
+      revisions = mkOption {
+        type = types.nullOr types.ints.unsigned;
+        default = null;
+        example = 4000;
+        description = ''
+          Tags an hour that are looked up as revisions of the flake and the package set, half of them for one client; 0 is
+          no limit. The registry's own default is 50 for `github:` and the like, which GitHub answers without an access
+          token, and 1000 for other Git repositories of other hosts (`MAX_REVISIONS`).
+        '';
+      };
       clientConnections =
         limit "MAX_CLIENT_CONNECTIONS" types.ints.unsigned 64
           "Connections of one address at a time.";

@@ -1,4 +1,4 @@
-//! Access: who asks, what they may do, and how much of it at a time.
+//! Access: who asks, what they may do, how much of it at a time, and whose turn it is.
 //!
 //! | room | what it knows |
 //! |---|---|
@@ -7,16 +7,17 @@
 //! | [`rules`] | which user may read or build which names |
 //! | `policy` | the three files together, as they were when they were last read |
 //! | `attempts` | wrong credentials by address, and the users known there |
-//! | `checks` | turns at bcrypt |
 //! | [`proxies`] | whose word is taken for where a request comes from |
 //! | [`shares`] | how much one client has at a time |
+//! | [`gate`] | turns by client: how much of something is done at a time, and for whom |
+//! | [`tally`] | how often a client did something within a while |
 //!
 //! Nothing here knows what images there are: whether a name may be asked for is decided before it is looked up, so no
 //! answer to somebody who may not see it can depend on whether it exists.
 
 mod attempts;
-mod checks;
 pub mod credentials;
+pub mod gate;
 mod htpasswd;
 mod lines;
 mod policy;
@@ -24,17 +25,19 @@ pub mod proxies;
 pub mod rules;
 pub mod shares;
 mod source;
+pub mod tally;
 mod tokens;
 
 pub use credentials::Credentials;
+pub use gate::{Claim, Gate, GateLimits, Place, Refused, Ticket};
 pub use lines::AccessError;
 pub use policy::{Counts, Files, Grant};
 pub use proxies::Proxies;
 pub use rules::{Identity, Right};
 pub use shares::{Share, Shares};
 pub use source::{Client, Source};
+pub use tally::Tally;
 
-use checks::Checks;
 use policy::Policy;
 use std::{
     num::{NonZeroU32, NonZeroUsize},
@@ -66,7 +69,8 @@ pub struct AccessSettings {
 pub struct Access {
     settings: AccessSettings,
     policy: RwLock<Arc<Policy>>,
-    checks: Checks,
+    /// Turns at bcrypt, which takes a processor for a while; in turn by where they come from.
+    checks: Gate<Source>,
 }
 
 /// Why it is not known who asks.
@@ -89,7 +93,13 @@ impl Access {
         let policy = Policy::load(&settings)?;
         Ok(Self {
             policy: RwLock::new(Arc::new(policy)),
-            checks: Checks::new(settings.max_checks, settings.max_queued_checks),
+            checks: Gate::new(GateLimits {
+                places: settings.max_checks,
+                waiting: settings.max_queued_checks,
+                of_client: 0,
+                // They are short.
+                spare: false,
+            }),
             settings,
         })
     }
@@ -146,7 +156,8 @@ impl Access {
             policy.wrong(source, &claim);
             return Err(Rejection::Wrong);
         };
-        let turn = self.checks.turn().await.ok_or(Rejection::Busy)?;
+        let turn = self.checks.queue(&[Some(source.group())]).map_err(|_refused| Rejection::Busy)?;
+        let turn = turn.turn().await.map_err(|_refused| Rejection::Busy)?;
         // While this one waited, others may have found out.
         if let Some(known) = policy.known(source, &claim) {
             return known;

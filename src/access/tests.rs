@@ -1,4 +1,5 @@
 use super::*;
+use futures_util::FutureExt;
 use std::{fs, path::Path};
 
 const TOKEN: &str = "a token that is long enough";
@@ -121,7 +122,7 @@ async fn a_known_wrong_password_needs_no_turn() {
     let dir = tempfile::tempdir().unwrap();
     let access = open(write(dir.path(), &[("alice", "one")]), 3);
     assert_eq!(who(&access, basic("alice", "former")).await, Err(Rejection::Wrong));
-    let turn = access.checks.turn().await.unwrap();
+    let turn = access.checks.queue(&[None]).unwrap().turn().await.unwrap();
     // With the one turn taken, whatever has to be checked waits.
     let mut other = Box::pin(who(&access, basic("alice", "other")));
     assert!(futures_util::poll!(other.as_mut()).is_pending());
@@ -140,6 +141,26 @@ async fn guesses_that_come_at_once_are_counted_too() {
         wrong += usize::from(result == Err(Rejection::Wrong));
     }
     assert_eq!(wrong, 3, "with one check at a time");
+}
+
+#[tokio::test]
+async fn guesses_from_one_address_keep_nobody_else_from_logging_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = write(dir.path(), &[("alice", "one")]);
+    let settings = AccessSettings { max_queued_checks: 2, ..open(files, 1000).settings };
+    let access = Access::open(settings).unwrap();
+    let (guesser, here) = (Source::of("192.0.2.1".parse().unwrap()), Source::Unix);
+    let busy = access.checks.queue(&[Some(guesser)]).unwrap().turn().await.unwrap();
+    let mut guesses: Vec<_> =
+        (0..3).map(|n| access.identify(basic("eve", &n.to_string()), guesser).boxed()).collect();
+    let answers: Vec<_> = guesses.iter_mut().map(|guess| guess.now_or_never()).collect();
+    assert!(matches!(answers[..], [None, None, Some(Err(Rejection::Busy))]));
+    let mut login = access.identify(basic("alice", "one"), here).boxed();
+    assert!((&mut login).now_or_never().is_none(), "it waits in place of the newest guess");
+    assert!(matches!((&mut guesses[1]).now_or_never(), Some(Err(Rejection::Busy))));
+    drop(busy);
+    // Nothing polls the other guess, so whoever is next has to be this one.
+    assert!(login.await.is_ok());
 }
 
 #[tokio::test]

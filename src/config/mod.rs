@@ -256,6 +256,11 @@ impl Config {
             max_queued_evaluations: parse("MAX_QUEUED_EVALUATIONS", raw.max_queued_evaluations, count)?,
             max_client_evaluations: parse("MAX_CLIENT_EVALUATIONS", raw.max_client_evaluations, count)?,
             max_client_builds: parse("MAX_CLIENT_BUILDS", raw.max_client_builds, count)?,
+            max_client_unknown: parse("MAX_CLIENT_UNKNOWN", raw.max_client_unknown, count)?,
+            max_revisions: raw
+                .max_revisions
+                .map(|number| parse("MAX_REVISIONS", Some(number), count))
+                .transpose()?,
             ready_timeout: parse("READY_TIMEOUT", raw.ready_timeout, positive)?,
             max_mapped_files: parse("MAX_MAPPED_FILES", raw.max_mapped_files, nonzero)?,
             max_buffer_bytes: parse("MAX_BUFFER_BYTES", raw.max_buffer_bytes, bytes)?,

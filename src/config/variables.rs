@@ -102,7 +102,7 @@ settings! {
     unknown_ttl "UNKNOWN_TTL" = "10s",
         "How long it is remembered that a name or tag does not exist.";
     max_remembered "MAX_REMEMBERED" = "10000",
-        "How many failures, answers of the evaluator, addresses with wrong passwords and right passwords are remembered at a time.";
+        "How many failures, answers of the evaluator, addresses with wrong passwords, right passwords, and clients that asked for what does not exist are remembered at a time.";
 
     nix_build_timeout "NIX_BUILD_TIMEOUT" = "600s",
         "How long one derivation may build; nix-daemon enforces it.";
@@ -115,15 +115,17 @@ settings! {
     nix_max_jobs "NIX_MAX_JOBS" = "0",
         "How many derivations nix-daemon may build at a time for one image; 0 is the number of processors.";
     max_builds "MAX_BUILDS" = "4",
-        "Images that are built at a time, and images that are in the store already and read at a time.";
-    max_queued_builds "MAX_QUEUED_BUILDS" = "64",
-        "Builds that wait for their turn; beyond that the answer is 429.";
-    max_queued_readings "MAX_QUEUED_READINGS" = "256",
-        "Images that are in the store already and wait to be read; beyond that the answer is 429.";
+        "Images that are built at a time, and images that are in the store already and read at a time. Clients take turns; one of the places is kept for others while one client has all the rest.";
+    max_queued_builds "MAX_QUEUED_BUILDS" = "1024",
+        "Builds that wait for their turn; beyond that the client with the most of them is answered 429.";
+    max_queued_readings "MAX_QUEUED_READINGS" = "1024",
+        "Images that are in the store already and wait to be read; beyond that the client with the most of them is answered 429.";
     max_evaluations "MAX_EVALUATIONS" = "4",
-        "Evaluations at a time.";
-    max_queued_evaluations "MAX_QUEUED_EVALUATIONS" = "256",
-        "Evaluations that wait for their turn; beyond that the answer is 429.";
+        "Evaluations at a time, in turn as builds are.";
+    max_queued_evaluations "MAX_QUEUED_EVALUATIONS" = "1024",
+        "Evaluations that wait for their turn; beyond that the client with the most of them is answered 429.";
+    max_revisions "MAX_REVISIONS" = "",
+        "Tags an hour that are looked up as branches, tags or commits of FLAKE and PACKAGE_SET, half of them for one client; beyond that the answer is 429, or what the tag led to last. If not set: 50 where a forge is asked by its API (github:, gitlab:, sourcehut:, names of the flake registry), 1000 for other Git repositories of other hosts; 0 is no limit. With an access token, GitHub allows 5000.";
 
     retention_days "RETENTION_DAYS" = "90",
         "Days after which an image that nobody asks for is dropped from the index and loses its GC root.";
@@ -190,10 +192,12 @@ settings! {
         "Passwords that wait to be checked; beyond that the answer is 429.";
     trusted_proxies "TRUSTED_PROXIES" = "",
         "Addresses and networks, and unix for Unix sockets, separated by commas, whose X-Forwarded-For says where a request comes from.";
-    max_client_builds "MAX_CLIENT_BUILDS" = "32",
-        "Builds that one user, or one address without a user, may have running or waiting; beyond that the answer is 429; 0 is no limit.";
-    max_client_evaluations "MAX_CLIENT_EVALUATIONS" = "128",
-        "The same of evaluations.";
+    max_client_builds "MAX_CLIENT_BUILDS" = "0",
+        "Builds that one user, or one address without a user, may have running or waiting; beyond that the answer is 429; 0 is no limit, since clients take turns.";
+    max_client_evaluations "MAX_CLIENT_EVALUATIONS" = "0",
+        "Likewise for evaluations.";
+    max_client_unknown "MAX_CLIENT_UNKNOWN" = "120",
+        "Evaluations a minute that one user, or one address without a user, may cause and that lead to no image; beyond that the answer is 429 for names and tags that are not known to exist; 0 is no limit.";
     max_client_connections "MAX_CLIENT_CONNECTIONS" = "512",
         "Connections of one address at a time, not counting those of TRUSTED_PROXIES and Unix sockets; further ones are answered 429 or closed; 0 is no limit.";
 

@@ -213,7 +213,9 @@ impl From<RegistryError> for Failure {
             E::MayNotBuild { .. } => Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message),
             // Unlike a failure, this may well go better the next time: a client's retry is welcome.
             E::TimedOut { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unknown, message),
-            E::InProgress { retry_after, .. } | E::Overloaded { retry_after, .. } => {
+            E::InProgress { retry_after, .. }
+            | E::Overloaded { retry_after, .. }
+            | E::OverLimit { retry_after, .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
                     .retry_after(retry_after)
             }

@@ -3,7 +3,7 @@
 
 use super::{
     Caller, Registry, RegistryError, Result,
-    images::{blocking, document, landed},
+    images::{blocking, document},
     tags,
 };
 use crate::{
@@ -91,25 +91,27 @@ impl Registry {
         if let Some(error) = self.lost.get(&image) {
             return Err(error);
         }
-        let (this, repository, digest) = (self.clone(), repository.clone(), *digest);
-        let may_build = caller.may_build;
-        let work = || async move {
-            let result = this.restore(&repository, image, &digest, may_build).await;
-            if let Err(error) = &result
-                && let Some(duration) = this.lasts(error)
-            {
-                tracing::warn!(%repository, %digest, "it cannot be made available again: {error}");
-                if matches!(error, RegistryError::NotAnImage { .. }) {
-                    // Nor will it be one the next time: its manifests have to go as well.
-                    let this = this.clone();
-                    blocking(move || this.drop_images([image].into())).await?;
-                } else {
-                    this.lost.put(image, error.clone(), duration);
+        let (digest, may_build) = (*digest, caller.may_build);
+        let restoring = || {
+            let (this, repository) = (self.clone(), repository.clone());
+            let work = || async move {
+                let result = this.restore(&repository, image, &digest, may_build).await;
+                if let Err(error) = &result
+                    && let Some(duration) = this.lasts(error)
+                {
+                    tracing::warn!(%repository, %digest, "it cannot be made available again: {error}");
+                    if matches!(error, RegistryError::NotAnImage { .. }) {
+                        // Nor will it be one the next time: its manifests have to go as well.
+                        let this = this.clone();
+                        blocking(move || this.drop_images([image].into())).await?;
+                    } else {
+                        this.lost.put(image, error.clone(), duration);
+                    }
                 }
-            }
-            result
+                result
+            };
+            self.restoring.join(&caller.behalf(), (image, digest, may_build), work)
         };
-        let restoring = caller.begin(|| self.restoring.join((image, digest, may_build), work));
         self.patient(restoring, self.settings.pull_wait).await
     }
 
@@ -273,7 +275,8 @@ impl Registry {
                 }
             }
         }
-        landed(self.index_flight(realised, row.buildables, &row.selection, &row.options)).await.map(drop)
+        let flight = self.index_flight(realised, row.buildables, &row.selection, &row.options);
+        flight.landed().await.map(drop)
     }
 
     /// Store paths that are there, as things that can be realised without a derivation, and so without a build.

@@ -4,7 +4,7 @@ use crate::{
     blob::CacheError,
     image::ImageError,
     index::IndexError,
-    metrics::Outcome,
+    metrics::{Job, Outcome},
     nix::{BuildError, Buildable, ClosureError, DaemonError, EvaluatorError, GcRootError},
     oci::{Digest, RepositoryName},
     resolve::ResolveError,
@@ -95,6 +95,14 @@ pub enum RegistryError {
         /// When to ask again.
         retry_after: Duration,
     },
+    /// The client has had all that it may have for now.
+    #[error("{message}")]
+    OverLimit {
+        /// Which limit.
+        message: String,
+        /// When to ask again.
+        retry_after: Duration,
+    },
     /// nix-daemon or the evaluator does not answer.
     #[error("{message}")]
     Unavailable {
@@ -115,9 +123,13 @@ pub enum RegistryError {
     },
 }
 
-/// How work ended that has this result.
-pub(super) fn outcome<T>(result: &Result<T, RegistryError>) -> Outcome {
-    result.as_ref().map_or_else(RegistryError::outcome, |_| Outcome::Succeeded)
+/// Ends work that has this result. What a client may not have more of says nothing of how busy the registry is.
+pub(super) fn end<T>(job: Job, result: &Result<T, RegistryError>) {
+    match result {
+        Ok(_) => job.end(Outcome::Succeeded),
+        Err(RegistryError::OverLimit { .. }) => job.discard(),
+        Err(error) => job.end(error.outcome()),
+    }
 }
 
 impl RegistryError {
@@ -132,7 +144,7 @@ impl RegistryError {
                 Outcome::Failed
             }
             Self::TimedOut { .. } | Self::InProgress { .. } => Outcome::TimedOut,
-            Self::Overloaded { .. } | Self::MayNotBuild { .. } => Outcome::Refused,
+            Self::Overloaded { .. } | Self::OverLimit { .. } | Self::MayNotBuild { .. } => Outcome::Refused,
             Self::Unavailable { .. } => Outcome::Unavailable,
             Self::StorageFull { .. } => Outcome::NoSpace,
             Self::Internal { .. } => Outcome::Internal,

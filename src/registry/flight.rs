@@ -1,6 +1,6 @@
 //! Work that is done once, however many ask for it.
 
-use super::{Work, caller};
+use super::{RegistryError, Result, Work, work::Behalf};
 use std::{
     collections::HashMap,
     future::Future,
@@ -9,6 +9,9 @@ use std::{
     time::Instant,
 };
 use tokio::sync::watch;
+
+/// How often work is joined that is refused for what others have had. To lose each of these races takes some doing.
+pub(super) const TRIES: usize = 4;
 
 /// Running work by key. The work belongs to nobody who waits for it: it goes on when they leave.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub(super) struct Flight<V> {
     pub(super) since: Instant,
     /// How far it is.
     pub(super) work: Arc<Work>,
+    /// Whether others had begun it.
+    joined: bool,
     result: watch::Receiver<Option<V>>,
 }
 
@@ -38,22 +43,23 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// Joins the work of this key, beginning it if it is not under way.
-    pub(super) fn join<F>(&self, key: K, begin: impl FnOnce() -> F) -> Flight<V>
+    pub(super) fn join<F>(&self, behalf: &Behalf, key: K, begin: impl FnOnce() -> F) -> Flight<V>
     where
         F: Future<Output = V> + Send + 'static,
     {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = running.get(&key) {
-            return flight.clone();
+            flight.work.is_wanted_by(behalf);
+            return Flight { joined: true, ..flight.clone() };
         }
         let (sender, result) = watch::channel(None);
-        let flight = Flight { since: Instant::now(), work: Arc::default(), result };
+        let flight = Flight { since: Instant::now(), work: Arc::default(), joined: false, result };
+        flight.work.is_wanted_by(behalf);
         running.insert(key.clone(), flight.clone());
         let landing = Landing { running: self.running.clone(), key };
         let (work, begun) = (flight.work.clone(), begin());
-        let client = caller::current();
         tokio::spawn(async move {
-            let value = caller::counted(client, work.run(begun)).await;
+            let value = work.run(begun).await;
             // Off the list first: whoever comes now begins anew instead of taking an old result for a fresh one.
             drop(landing);
             sender.send_replace(Some(value));
@@ -82,48 +88,37 @@ impl<K: Hash + Eq, V> Drop for Landing<K, V> {
 impl<V: Clone> Flight<V> {
     /// Waits for the result; nothing if the work panicked.
     pub(super) async fn wait(mut self) -> Option<V> {
-        self.work.is_awaited();
         self.result.wait_for(Option::is_some).await.ok().and_then(|value| value.clone())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    #[tokio::test]
-    async fn a_thousand_requests_share_one_piece_of_work() {
-        let flights = Flights::<u8, usize>::default();
-        let runs = Arc::new(AtomicUsize::new(0));
-        let waiting: Vec<_> = (0..1000)
-            .map(|_| {
-                let runs = runs.clone();
-                flights.join(1, || async move {
-                    tokio::task::yield_now().await;
-                    runs.fetch_add(1, Ordering::SeqCst)
-                })
-            })
-            .collect();
-        for flight in waiting {
-            assert_eq!(flight.wait().await, Some(0));
-        }
-        let again = flights.join(1, || async move { 7 });
-        assert_eq!(again.wait().await, Some(7), "finished work is not taken for running work");
+impl<T: Clone> Flight<Result<T>> {
+    /// Waits for work that can fail, without a limit of its own; the work has them.
+    pub(super) async fn landed(self) -> Result<T> {
+        self.wait()
+            .await
+            .unwrap_or_else(|| Err(RegistryError::internal("the work for this request panicked")))
     }
 
-    #[tokio::test]
-    async fn work_goes_on_when_nobody_waits_and_a_panic_is_no_hang() {
-        let flights = Flights::<u8, usize>::default();
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        drop(flights.join(1, || async move {
-            tokio::task::yield_now().await;
-            let _ = sender.send(());
-            0
-        }));
-        receiver.await.unwrap();
-        let flight = flights.join(2, || async { panic!("on purpose") });
-        assert_eq!(flight.wait().await, None);
-        assert_eq!(flights.join(2, || async { 3 }).wait().await, Some(3));
+    /// Whether this is worth another try: it was begun by others, and refused for what they have had, perhaps before
+    /// anybody else joined it.
+    pub(super) fn is_refused_for_others(&self, result: &Result<T>) -> bool {
+        self.joined && matches!(result, Err(RegistryError::OverLimit { .. }))
     }
 }
+
+/// Joins work and waits for it. What others began and may have no more of is begun again.
+pub(super) async fn landed<T: Clone>(mut join: impl FnMut() -> Flight<Result<T>>) -> Result<T> {
+    for _ in 1..TRIES {
+        let flight = join();
+        let result = flight.clone().landed().await;
+        if !flight.is_refused_for_others(&result) {
+            return result;
+        }
+    }
+    join().landed().await
+}
+
+#[cfg(test)]
+#[path = "flight_tests.rs"]
+mod tests;

@@ -1,7 +1,11 @@
 //! From a derivation to an image in the index: realise, recognise, root, write down.
 
-use super::{Flight, Registry, RegistryError, Result, Step, Task, now, outcome, used_now};
+use super::{
+    Behalf, Flight, Queue, Registry, RegistryError, Result, Step, Task, end, landed, now, turns::Turn,
+    used_now,
+};
 use crate::{
+    access::{Client, Place},
     blob::CacheError,
     image::{self, Image, ImageError, Options, Reachable, ReadProgress, Reader, Selection},
     index::{ImageId, ImageRow, IndexError, Location},
@@ -11,7 +15,6 @@ use crate::{
     resolve::Resolution,
 };
 use std::{collections::HashMap, sync::Arc, time::Instant};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// An image that is, or was a moment ago, in the index.
 #[derive(Debug, Clone)]
@@ -29,7 +32,7 @@ pub(super) struct Indexed {
 pub(super) struct Held {
     pub(super) paths: Vec<StorePath>,
     _temporary_roots: Realised,
-    _place: OwnedSemaphorePermit,
+    _place: Place<Client>,
 }
 
 impl Registry {
@@ -52,7 +55,7 @@ impl Registry {
         if !anew && let Some(image) = self.indexed(&realised.paths, &resolution.selection, options) {
             return Ok(image);
         }
-        landed(self.index_flight(realised, buildables, &resolution.selection, options)).await
+        self.index_flight(realised, buildables, &resolution.selection, options).landed().await
     }
 
     fn is_current(&self, selection: &Selection, options: &Options) -> bool {
@@ -84,24 +87,31 @@ impl Registry {
         what: &[Buildable],
         expected: Option<&[StorePath]>,
     ) -> Result<Arc<Held>> {
-        let (this, what, expected) = (self.clone(), what.to_vec(), expected.map(<[_]>::to_vec));
-        let flight = self.building.join(what.clone(), || async move {
+        landed(|| self.realisation(what.to_vec(), expected.map(<[_]>::to_vec))).await
+    }
+
+    fn realisation(
+        self: &Arc<Self>,
+        what: Vec<Buildable>,
+        expected: Option<Vec<StorePath>>,
+    ) -> Flight<Result<Arc<Held>>> {
+        let this = self.clone();
+        self.building.join(&Behalf::Work, what.clone(), || async move {
             let there = match &expected {
                 Some(paths) => this.daemon.are_valid(paths).await?,
                 None => false,
             };
             // Before it is counted: what a client may not have more of says nothing of how busy the registry is.
-            let _share = if there { None } else { Some(this.clients.build()?) };
+            let turn = this.turns.queue(if there { Queue::Stored } else { Queue::Builds })?;
             // What is there is going to be read by another step, which counts.
             let job = if there { this.metrics.readings.queue() } else { this.metrics.builds.queue() };
-            let result = this.realise_now(&what, expected.filter(|_| there), &job).await;
+            let result = this.realise_now(&what, expected.filter(|_| there), turn, &job).await;
             match &result {
                 Ok(_) if there => job.discard(),
-                result => job.end(outcome(result)),
+                result => end(job, result),
             }
             Ok(Arc::new(result?))
-        });
-        landed(flight).await
+        })
     }
 
     /// Realises things when it is their turn. What is there already need not queue behind builds.
@@ -109,6 +119,7 @@ impl Registry {
         &self,
         what: &[Buildable],
         there: Option<Vec<StorePath>>,
+        turn: Turn,
         job: &Job,
     ) -> Result<Held> {
         let progress = Arc::new(BuildProgress::default());
@@ -116,10 +127,7 @@ impl Registry {
             Some(_) => Task::Reading(Arc::default()),
             None => Task::Building(progress.clone()),
         });
-        let place = match there {
-            Some(_) => self.stored.enter().await.map_err(|_full| self.overloaded_readings())?,
-            None => self.builds.enter().await.map_err(|_full| self.overloaded_builds())?,
-        };
+        let place = turn.come().await?;
         step.begin();
         // What is there is not being read yet, and more of it may be here than may be read at a time.
         if there.is_none() {
@@ -151,7 +159,7 @@ impl Registry {
         let id = ImageId::of(&realised.paths, selection, options);
         let this = self.clone();
         let (selection, options) = (selection.clone(), options.clone());
-        self.indexing.join(id, || async move {
+        self.indexing.join(&Behalf::Work, id, || async move {
             let image = match &selection {
                 Selection::Package(package) => {
                     this.read_package(id, &realised.paths, package, &options).await?
@@ -215,14 +223,14 @@ impl Registry {
         reachable: Reachable,
         work: impl Fn(&Reader) -> Result<T, ImageError> + Send + Sync + 'static,
     ) -> Result<Result<T, ImageError>> {
-        let (work, all) = (Arc::new(work), u32::try_from(self.settings.max_builds.get()).unwrap_or(u32::MAX));
-        let attempt = |places| {
+        let work = Arc::new(work);
+        let attempt = |alone| {
             let (this, work, reachable) = (self.clone(), work.clone(), reachable.clone());
             async move {
                 let progress = Arc::new(ReadProgress::default());
                 let step = Step::queue(Task::Reading(progress.clone()));
                 let job = this.metrics.readings.queue();
-                let _places = this.readings.acquire_many(places).await.map_err(RegistryError::internal)?;
+                let _place = this.turns.reading(alone).await?;
                 step.begin();
                 job.begin();
                 let resources = this.reader.clone();
@@ -231,22 +239,20 @@ impl Registry {
                 match &result {
                     Ok(_) => job.end(Outcome::Succeeded),
                     // It begins anew.
-                    Err(ImageError::Cache(CacheError::TooLarge { .. })) if places < all => job.discard(),
+                    Err(ImageError::Cache(CacheError::TooLarge { .. })) if !alone => job.discard(),
                     Err(error) => job.end(RegistryError::outcome_of_reading(error)),
                 }
                 Ok(result)
             }
         };
-        match attempt(1).await? {
-            Err(ImageError::Cache(CacheError::TooLarge { .. })) if all > 1 => attempt(all).await,
+        // Where one is read at a time, each is read alone.
+        match attempt(self.settings.max_builds.get() == 1).await? {
+            Err(ImageError::Cache(CacheError::TooLarge { .. })) if self.settings.max_builds.get() > 1 => {
+                attempt(true).await
+            }
             result => Ok(result),
         }
     }
-}
-
-/// Waits for shared work without a limit of its own; the work has them.
-pub(super) async fn landed<T: Clone>(flight: Flight<Result<T>>) -> Result<T> {
-    flight.wait().await.unwrap_or_else(|| Err(RegistryError::internal("the work for this request panicked")))
 }
 
 /// Runs something that waits for the disk or computes for long where it stalls nobody.

@@ -1,6 +1,6 @@
 //! Which repositories there are.
 
-use super::{Caller, Registry, RegistryError, Result, outcome};
+use super::{Caller, Queue, Registry, RegistryError, Result, end};
 use crate::oci::RepositoryName;
 use std::{sync::Arc, time::Duration};
 
@@ -14,8 +14,10 @@ impl Registry {
         let listed = match self.listed.get(&()) {
             Some(listed) => listed,
             None => {
-                let this = self.clone();
-                let listing = caller.begin(|| self.listing.join((), || async move { this.list().await }));
+                let listing = || {
+                    let this = self.clone();
+                    self.listing.join(&caller.behalf(), (), || async move { this.list().await })
+                };
                 self.patient(listing, self.settings.pull_wait).await
             }
         };
@@ -32,17 +34,21 @@ impl Registry {
     }
 
     async fn list(&self) -> Result<Arc<Vec<RepositoryName>>> {
-        let _share = self.clients.evaluation()?;
+        let turn = self.turns.queue(Queue::Evaluations)?;
         let job = self.metrics.evaluations.queue();
-        let _place = match self.evaluations.enter().await {
-            Ok(place) => place,
-            Err(_full) => {
-                let error = self.overloaded_evaluations();
-                job.end(error.outcome());
-                return Err(error);
-            }
+        let place = turn.come().await;
+        if place.is_ok() {
+            job.begin();
+        }
+        let listed = match &place {
+            Ok(_) => self.list_now().await,
+            Err(error) => Err(error.clone()),
         };
-        job.begin();
+        end(job, &listed);
+        listed
+    }
+
+    async fn list_now(&self) -> Result<Arc<Vec<RepositoryName>>> {
         let listed = self.resolver.names().await.map(Arc::new).map_err(RegistryError::from);
         let duration = match &listed {
             Ok(_) => self.settings.tag_ttl.max(Duration::from_secs(1)),
@@ -54,7 +60,6 @@ impl Registry {
                 if lasting { self.settings.failure_ttl } else { Duration::ZERO }
             }
         };
-        job.end(outcome(&listed));
         self.listed.put((), listed.clone(), duration);
         listed
     }

@@ -1,6 +1,6 @@
 //! A look at everything that has a size, for the metrics.
 
-use super::{Registry, Result, images::blocking};
+use super::{Behalf, Registry, Result, images::blocking};
 use crate::{
     index::{ImageId, Index, IndexError},
     metrics::Measured,
@@ -46,7 +46,7 @@ impl Registry {
             return measured;
         }
         let this = self.clone();
-        let look = self.measuring.join((), || async move {
+        let look = self.measuring.join(&Behalf::Client(None), (), || async move {
             let (registry, runtime) = (this.clone(), tokio::runtime::Handle::current().metrics());
             let measured = blocking(move || Ok(registry.measure())).await.unwrap_or_default();
             let (workers, tasks) = (runtime.num_workers(), runtime.num_alive_tasks());

@@ -13,16 +13,18 @@
 //! A request for a digest is answered from the index; the bytes come from the store or the blob cache, and are made
 //! again if they have gone (`blobs.rs`).
 
+mod allowance;
 mod blobs;
 mod caller;
 mod error;
 mod flight;
 mod forget;
-mod gate;
 mod hot;
 mod images;
 mod inventory;
 mod listing;
+mod look_ups;
+mod meanings;
 mod measuring;
 mod memory;
 mod packages;
@@ -34,11 +36,12 @@ mod snapshot;
 mod state;
 mod tags;
 mod time;
+mod turns;
 mod work;
 
 pub use caller::{Caller, Patience};
 pub use error::RegistryError;
-use error::outcome;
+use error::end;
 pub use inventory::{ImageDetails, ImageSummary, LayerDetails, Place, RootDetails};
 pub use readiness::Readiness;
 pub use retention::{Collect, Dropped, Retention};
@@ -57,11 +60,12 @@ use crate::{
     oci::{Digest, Document, Reference, RepositoryName, Tag},
     resolve::{CatalogError, Resolver},
 };
-use caller::Clients;
-use flight::{Flight, Flights};
-use gate::Gate;
+use allowance::Unknowns;
+use flight::{Flight, Flights, landed};
 use hot::Hot;
 use images::{Held, Indexed};
+use look_ups::LookUps;
+use meanings::Evaluated;
 use measuring::ExpectedRoots;
 use memory::Memory;
 use state::State;
@@ -72,8 +76,9 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicU64, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tags::Evaluated;
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::RwLock;
+use turns::{Queue, Turns};
+use work::Behalf;
 
 type Result<T, E = RegistryError> = std::result::Result<T, E>;
 
@@ -108,6 +113,10 @@ pub struct Settings {
     pub max_client_evaluations: usize,
     /// Builds that one client may have running or waiting; zero is no limit.
     pub max_client_builds: usize,
+    /// Evaluations a minute that one client may cause and that lead to no image; zero is no limit.
+    pub max_client_unknown: usize,
+    /// Tags an hour that are looked up as revisions; zero is no limit, and the sources decide if it is not set.
+    pub max_revisions: Option<usize>,
     /// How long the parts that this registry depends on may take to say that they are ready.
     pub ready_timeout: Duration,
     /// Files that are kept mapped.
@@ -141,12 +150,9 @@ pub struct Registry {
     roots: GcRoots,
     index: Index,
     reader: Resources,
-    clients: Clients,
-    evaluations: Gate,
-    builds: Gate,
-    /// Images that are in the store already, from before they are read until they are rooted.
-    stored: Gate,
-    readings: Semaphore,
+    turns: Turns,
+    unknowns: Unknowns,
+    look_ups: LookUps,
     evaluating: Flights<(RepositoryName, Option<Tag>), Result<Arc<Evaluated>>>,
     updating: Flights<(RepositoryName, Tag), Result<Indexed>>,
     building: Flights<Vec<Buildable>, Result<Arc<Held>>>,
@@ -220,6 +226,7 @@ impl Registry {
         metrics.evaluations.limit(settings.max_evaluations.get(), settings.max_queued_evaluations);
         metrics.builds.limit(settings.max_builds.get(), settings.max_queued_builds);
         metrics.readings.limit(settings.max_builds.get(), settings.max_queued_readings);
+        let look_ups = LookUps::new(settings.max_revisions, &resolver.remotes());
         let registry = Self {
             _state: state,
             metrics,
@@ -228,11 +235,9 @@ impl Registry {
             roots,
             index: opened.index,
             reader,
-            clients: Clients::new(settings.max_client_evaluations, settings.max_client_builds),
-            evaluations: Gate::new(settings.max_evaluations.get(), settings.max_queued_evaluations),
-            builds: Gate::new(settings.max_builds.get(), settings.max_queued_builds),
-            stored: Gate::new(settings.max_builds.get(), settings.max_queued_readings),
-            readings: Semaphore::new(settings.max_builds.get()),
+            turns: Turns::new(&settings),
+            unknowns: Unknowns::new(settings.max_client_unknown, settings.max_remembered),
+            look_ups,
             evaluating: Flights::default(),
             updating: Flights::default(),
             building: Flights::default(),
@@ -328,13 +333,18 @@ impl Registry {
     }
 
     /// Waits for shared work for as long as a request may take.
-    async fn patient<T: Clone>(&self, flight: Flight<Result<T>>, wait: Duration) -> Result<T> {
-        let (since, work) = (flight.since, flight.work.clone());
-        match tokio::time::timeout(wait, flight.wait()).await {
-            Ok(Some(result)) => result,
-            Ok(None) => Err(RegistryError::internal("the work for this request panicked")),
+    async fn patient<T: Clone>(&self, join: impl Fn() -> Flight<Result<T>>, wait: Duration) -> Result<T> {
+        let mut last = None;
+        let join = || {
+            let flight = join();
+            last = Some((flight.since, flight.work.clone()));
+            flight
+        };
+        match tokio::time::timeout(wait, landed(join)).await {
+            Ok(result) => result,
             Err(_elapsed) => {
-                let so_far = since.elapsed();
+                let (so_far, work) =
+                    last.map_or_else(Default::default, |(since, work)| (since.elapsed(), work));
                 // Clients try a handful of times; the longer the build, the longer they are asked to wait.
                 let retry_after = so_far.clamp(Duration::from_secs(5), Duration::from_secs(60));
                 Err(RegistryError::InProgress {
@@ -342,33 +352,6 @@ impl Registry {
                     retry_after,
                 })
             }
-        }
-    }
-
-    fn overloaded_evaluations(&self) -> RegistryError {
-        RegistryError::Overloaded {
-            message: format!(
-                "{} evaluations wait already, try again later",
-                self.settings.max_queued_evaluations
-            ),
-            retry_after: Duration::from_secs(5),
-        }
-    }
-
-    fn overloaded_readings(&self) -> RegistryError {
-        RegistryError::Overloaded {
-            message: format!(
-                "{} images wait to be read already, try again later",
-                self.settings.max_queued_readings
-            ),
-            retry_after: Duration::from_secs(5),
-        }
-    }
-
-    fn overloaded_builds(&self) -> RegistryError {
-        RegistryError::Overloaded {
-            message: format!("{} builds wait already, try again later", self.settings.max_queued_builds),
-            retry_after: Duration::from_secs(30),
         }
     }
 }

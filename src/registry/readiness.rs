@@ -1,6 +1,6 @@
 //! Whether the parts that the registry depends on answer.
 
-use super::Registry;
+use super::{Behalf, Registry};
 use crate::resolve::Ping;
 use std::{convert::Infallible, fmt::Display, future::Future, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ impl Registry {
             return readiness;
         }
         let this = self.clone();
-        let look = self.checking.join((), || async move {
+        let look = self.checking.join(&Behalf::Client(None), (), || async move {
             let readiness = this.look().await;
             this.checked.put((), readiness.clone(), REMEMBERED);
             readiness

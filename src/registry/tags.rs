@@ -1,28 +1,20 @@
 //! From a tag to an image: freshness, evaluation, and which tags there are.
 
 use super::{
-    Caller, Flight, Indexed, Registry, RegistryError, Result, Step, Task, hot::Known, images::blocking, now,
-    outcome,
+    Behalf, Caller, Evaluated, Flight, Indexed, Registry, RegistryError, Result, allowance::leads_nowhere,
+    hot::Known, images::blocking, now,
 };
 use crate::{
     image::Options,
     index::TagRow,
-    metrics::Job,
     oci::{RepositoryName, Tag},
-    resolve::{LATEST, Resolution, Revision, is_commit, may_be_commit},
+    resolve::{LATEST, Resolution},
 };
 use std::{
     collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
-
-/// What a name meant, and when.
-#[derive(Debug)]
-pub(super) struct Evaluated {
-    pub(super) resolution: Resolution,
-    at: u64,
-}
 
 /// Tags that are evaluated to find the way to an image again.
 pub(super) const MAX_TRIED: usize = 4;
@@ -64,17 +56,17 @@ impl Registry {
                 message: format!("{repository}:{tag} has not been built"),
             });
         }
-        let update = || caller.begin(|| self.update(repository, tag));
+        let update = || self.update(repository, tag, &caller.behalf());
         // No tag leads any more to what was made under other settings.
         let known = self.known(repository, tag).filter(|known| known.image.is_current);
-        if let Some(Known { resolved_at, image }) = known {
-            match self.freshness(resolved_at) {
-                Freshness::Fresh => return Ok(image),
+        if let Some(Known { resolved_at, image }) = &known {
+            match self.freshness(*resolved_at) {
+                Freshness::Fresh => return Ok(image.clone()),
                 Freshness::Stale => {
                     if self.failure(repository, tag).is_none() {
                         update();
                     }
-                    return Ok(image);
+                    return Ok(image.clone());
                 }
                 Freshness::Expired => {}
             }
@@ -82,7 +74,11 @@ impl Registry {
         if let Some(error) = self.failure(repository, tag) {
             return Err(error);
         }
-        self.patient(update(), wait).await
+        match (self.patient(update, wait).await, known) {
+            // Rather what it was than nothing.
+            (Err(RegistryError::OverLimit { .. }), Some(Known { image, .. })) => Ok(image),
+            (result, _) => result,
+        }
     }
 
     /// What the tag led to when it was last asked for, by itself or as another name of the same image, whatever the
@@ -137,14 +133,19 @@ impl Registry {
     }
 
     /// Whether something was found out after the sources were last read again on request.
-    fn is_of_current_sources(&self, at: u64) -> bool {
+    pub(super) fn is_of_current_sources(&self, at: u64) -> bool {
         at > self.reloaded.load(Ordering::Relaxed)
     }
 
     /// Finds out what the tag leads to now, and writes it to the index.
-    fn update(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Flight<Result<Indexed>> {
+    fn update(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        tag: &Tag,
+        behalf: &Behalf,
+    ) -> Flight<Result<Indexed>> {
         let (this, key) = (self.clone(), (repository.clone(), tag.clone()));
-        self.updating.join(key.clone(), || async move {
+        self.updating.join(behalf, key.clone(), || async move {
             let (repository, tag) = key;
             let result = this.find(&repository, &tag).await;
             if let Err(error) = &result {
@@ -171,6 +172,10 @@ impl Registry {
             _ => {}
         }
         if let Some(duration) = self.lasts(error) {
+            let duration = match leads_nowhere(error) {
+                true => self.look_ups.rest(&tag, duration, Instant::now()),
+                false => duration,
+            };
             self.failures.put((repository, tag), error.clone(), duration);
         }
     }
@@ -190,6 +195,7 @@ impl Registry {
             E::BlobUnknown { .. }
             | E::InProgress { .. }
             | E::Overloaded { .. }
+            | E::OverLimit { .. }
             | E::MayNotBuild { .. }
             | E::Unavailable { .. }
             | E::Internal { .. } => None,
@@ -278,92 +284,6 @@ impl Registry {
         })
     }
 
-    async fn evaluate(
-        self: &Arc<Self>,
-        repository: &RepositoryName,
-        revision: Option<Tag>,
-    ) -> Result<Arc<Evaluated>> {
-        let key = (repository.clone(), revision);
-        if let Some(evaluated) = self.evaluated.get(&key)
-            && self.is_of_current_sources(evaluated.at)
-        {
-            return Ok(evaluated);
-        }
-        let flight = self.evaluation(key);
-        flight.wait().await.unwrap_or_else(|| Err(RegistryError::internal("the evaluation panicked")))
-    }
-
-    fn evaluation(self: &Arc<Self>, key: (RepositoryName, Option<Tag>)) -> Flight<Result<Arc<Evaluated>>> {
-        let this = self.clone();
-        self.evaluating.join(key.clone(), || async move {
-            // Before it is counted: what a client may not have more of says nothing of how busy the registry is.
-            let _share = this.clients.evaluation()?;
-            let job = this.metrics.evaluations.queue();
-            let result = this.find_out(key, &job).await;
-            job.end(outcome(&result));
-            result
-        })
-    }
-
-    async fn find_out(
-        self: &Arc<Self>,
-        key: (RepositoryName, Option<Tag>),
-        job: &Job,
-    ) -> Result<Arc<Evaluated>> {
-        let step = Step::queue(Task::Evaluating);
-        let _place = self.evaluations.enter().await.map_err(|_full| self.overloaded_evaluations())?;
-        step.begin();
-        job.begin();
-        let at = now();
-        let (name, revision) = &key;
-        let mut resolution = match revision {
-            None => self.resolver.resolve(name).await.map_err(|error| {
-                let error = RegistryError::from(error);
-                if let Some(duration) = self.lasts(&error) {
-                    self.unresolved.put(name.clone(), error.clone(), duration);
-                }
-                error
-            })?,
-            Some(tag) => {
-                let known = self.known_commit(tag)?;
-                self.resolver.resolve_revision(name, &Revision { tag, known: known.as_deref() }).await?
-            }
-        };
-        let at = at.saturating_sub(resolution.age.as_secs());
-        self.note_commit(&resolution, revision.as_ref()).await;
-        self.find_outputs(&mut resolution).await?;
-        let derivation = resolution.wanted.first().map(|wanted| wanted.buildable.name());
-        tracing::info!(
-            name = %name, origin = resolution.origin, revision = resolution.revision, derivation, "resolved"
-        );
-        step.finish();
-        let evaluated = Arc::new(Evaluated { resolution, at });
-        self.evaluated.put(key, evaluated.clone(), self.settings.tag_ttl);
-        Ok(evaluated)
-    }
-
-    /// The commit that a tag is, or abbreviates, if this registry came to it by a branch or tag.
-    fn known_commit(&self, tag: &Tag) -> Result<Option<String>> {
-        if may_be_commit(tag) { Ok(self.index.commit(tag.as_str())?) } else { Ok(None) }
-    }
-
-    /// Remembers which commit the source, or a branch or tag of it, was at: that one can be asked for from then on.
-    async fn note_commit(self: &Arc<Self>, resolution: &Resolution, tag: Option<&Tag>) {
-        let Some(commit) = resolution.revision.clone().filter(|commit| is_commit(commit)) else { return };
-        if tag.is_some_and(may_be_commit) {
-            return;
-        }
-        let this = self.clone();
-        if let Err(error) = blocking(move || {
-            let since = now().saturating_sub(this.settings.retention.max_age.as_secs());
-            Ok(this.index.put_commit(&commit, now(), since)?)
-        })
-        .await
-        {
-            tracing::warn!("a commit will not be known again: {error}");
-        }
-    }
-
     /// The tags that the image of `latest` states itself; known once it has been read.
     pub(super) fn own_tags(&self, repository: &RepositoryName) -> Vec<Tag> {
         let row = self.index.tag(repository, &latest()).ok().flatten();
@@ -398,7 +318,7 @@ impl Registry {
             (Some(evaluated), _) => Ok(evaluated),
             (None, Some(error)) => Err(error),
             (None, None) => {
-                let evaluation = caller.begin(|| self.evaluation(key));
+                let evaluation = || self.evaluation(&key, &caller.behalf());
                 self.patient(evaluation, self.settings.pull_wait).await
             }
         };

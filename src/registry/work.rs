@@ -1,10 +1,19 @@
-//! What is being done for whoever waits, step by step: so that they can be told the truth about it.
+//! Shared work: what is being done, step by step, so that clients can be told the truth about it; and which clients it is
+//! for, so that it waits for its turn in the queue of each.
 
-use crate::{image::ReadProgress, nix::BuildProgress};
+use crate::{
+    access::{Claim, Client, Gate, Refused, Ticket},
+    image::ReadProgress,
+    nix::BuildProgress,
+};
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
+
+/// Clients of one piece of work that are told apart. With so many its turn comes soon enough.
+const MAX_CLIENTS: usize = 1024;
 
 tokio::task_local! {
     /// The work that this task does. Not an argument, since all that passes it on would be [`Flights`](super::Flights)
@@ -15,7 +24,25 @@ tokio::task_local! {
 /// A piece of shared work, with whatever it waits for.
 #[derive(Debug, Default)]
 pub struct Work {
-    parts: Mutex<Vec<Part>>,
+    state: Mutex<State>,
+}
+
+/// Whoever the work is for, all that it waits for is for as well.
+#[derive(Debug, Default)]
+struct State {
+    parts: Vec<Part>,
+    clients: HashSet<Option<Client>>,
+    /// On its place in the queue that it joined last.
+    claim: Option<Claim<Client>>,
+}
+
+/// For whom a piece of work is wanted.
+#[derive(Debug, Clone)]
+pub(super) enum Behalf {
+    /// A client, or nobody: the operator, and what the registry does by itself.
+    Client(Option<Client>),
+    /// All that the work is for which this task does.
+    Work,
 }
 
 #[derive(Debug)]
@@ -48,8 +75,8 @@ pub enum Task {
 impl Work {
     /// All steps, the first first. Only the last can be unfinished, unless one failed and another way was tried.
     pub fn steps(&self) -> Vec<Arc<Step>> {
-        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        parts.iter().fold(Vec::new(), |mut steps, part| {
+        let state = self.lock();
+        state.parts.iter().fold(Vec::new(), |mut steps, part| {
             match part {
                 Part::Step(step) => steps.push(step.clone()),
                 Part::Work(work) => steps.extend(work.steps()),
@@ -58,8 +85,8 @@ impl Work {
         })
     }
 
-    fn add(&self, part: Part) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(part);
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `future` as this work.
@@ -67,10 +94,56 @@ impl Work {
         WORK.scope(self, future).await
     }
 
-    /// The work that runs here waits for this one.
-    pub(super) fn is_awaited(self: &Arc<Self>) {
-        // Else it is a request that waits, which has no steps of its own.
-        let _ = WORK.try_with(|work| work.add(Part::Work(self.clone())));
+    /// From now on this is for these as well.
+    pub(super) fn is_wanted_by(self: &Arc<Self>, behalf: &Behalf) {
+        let clients = match behalf {
+            Behalf::Client(client) => vec![client.clone()],
+            Behalf::Work => match WORK.try_with(Clone::clone) {
+                Ok(outer) => {
+                    let mut outer = outer.lock();
+                    outer.parts.push(Part::Work(self.clone()));
+                    outer.clients.iter().cloned().collect()
+                }
+                Err(_) => vec![None],
+            },
+        };
+        self.is_for(&clients);
+    }
+
+    fn is_for(&self, clients: &[Option<Client>]) {
+        let mut state = self.lock();
+        let mut new = Vec::new();
+        for client in clients {
+            if state.clients.len() < MAX_CLIENTS && state.clients.insert(client.clone()) {
+                new.push(client.clone());
+            }
+        }
+        if new.is_empty() {
+            return;
+        }
+        let claim = state.claim.clone();
+        let works = state.parts.iter().filter_map(|part| match part {
+            Part::Work(work) => Some(work.clone()),
+            Part::Step(_) => None,
+        });
+        let works: Vec<Arc<Self>> = works.collect();
+        // Locks are taken from outer to inner work, one at a time, and a gate's last.
+        drop(state);
+        for client in &new {
+            claim.iter().for_each(|claim| claim.also_for(client));
+        }
+        works.iter().for_each(|work| work.is_for(&new));
+    }
+
+    fn queue(
+        &self,
+        queue: impl FnOnce(&[Option<Client>]) -> Result<Ticket<Client>, Refused>,
+    ) -> Result<Ticket<Client>, Refused> {
+        let mut state = self.lock();
+        let clients: Vec<_> = state.clients.iter().cloned().collect();
+        let ticket = queue(&clients)?;
+        state.claim = Some(ticket.claim());
+        Ok(ticket)
     }
 
     /// What there is to say to those who do not want to wait any longer.
@@ -93,6 +166,30 @@ impl Work {
     }
 }
 
+/// A place in a gate's queue for all clients that the work is for which runs here, and those that it will be for.
+pub(super) fn queue(gate: &Gate<Client>) -> Result<Ticket<Client>, Refused> {
+    queue_by(|clients| gate.queue(clients))
+}
+
+/// The same for what has to be done alone.
+pub(super) fn queue_alone(gate: &Gate<Client>) -> Result<Ticket<Client>, Refused> {
+    queue_by(|clients| gate.queue_alone(clients))
+}
+
+fn queue_by(
+    queue: impl FnOnce(&[Option<Client>]) -> Result<Ticket<Client>, Refused>,
+) -> Result<Ticket<Client>, Refused> {
+    match WORK.try_with(Clone::clone) {
+        Ok(work) => work.queue(queue),
+        Err(_) => queue(&[None]),
+    }
+}
+
+/// All that the work is for which runs here; nobody is the registry itself.
+pub(super) fn clients() -> Vec<Option<Client>> {
+    WORK.try_with(|work| work.lock().clients.iter().cloned().collect()).unwrap_or_else(|_| vec![None])
+}
+
 impl Step {
     /// A step of the work that runs here; it waits for its turn.
     pub(super) fn queue(task: Task) -> Arc<Self> {
@@ -102,7 +199,7 @@ impl Step {
             begun: OnceLock::new(),
             finished: OnceLock::new(),
         });
-        let _ = WORK.try_with(|work| work.add(Part::Step(step.clone())));
+        let _ = WORK.try_with(|work| work.lock().parts.push(Part::Step(step.clone())));
         step
     }
 
@@ -153,7 +250,7 @@ mod tests {
                 step.begin();
                 assert!(outer.describe().contains("still being evaluated"), "{}", outer.describe());
                 step.finish();
-                inner.is_awaited();
+                inner.is_wanted_by(&Behalf::Work);
             })
             .await;
         assert_eq!(outer.steps().len(), 1);

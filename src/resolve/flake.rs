@@ -88,6 +88,11 @@ impl Flake {
         self.resolve_in(&fetched, name).await.map_err(ResolveError::at_revision)
     }
 
+    /// Whether the source is asked for this revision.
+    pub(super) fn looks_up(&self, revision: &Revision<'_>) -> bool {
+        revision.is_looked_up(&self.source, self.revisions)
+    }
+
     /// Takes nothing for current any more.
     pub(super) async fn forget(&self) {
         self.source.forget().await;

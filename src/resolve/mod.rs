@@ -7,6 +7,7 @@ mod name;
 mod near;
 mod package;
 mod package_set;
+mod remote;
 mod revision;
 mod source;
 
@@ -15,6 +16,7 @@ pub use flake::{Flake, Listing};
 pub use name::{ImageName, ImageNameError};
 pub use near::find as near_misses;
 pub use package_set::PackageSet;
+pub use remote::Remote;
 pub use revision::{Revision, Revisions, is_commit, may_be_commit};
 pub use source::{Evaluators, Ping};
 
@@ -152,6 +154,25 @@ impl Resolver {
         if let Some(set) = &self.package_set {
             set.forget().await;
         }
+    }
+
+    /// Whether the evaluator is asked about this name, rather than the catalog alone.
+    pub async fn evaluates(&self, name: &RepositoryName) -> bool {
+        (self.flake.is_some() || self.package_set.is_some()) && self.entry(name).await.is_none()
+    }
+
+    /// Whether a source is asked for this revision, of which there may be only so many.
+    pub async fn looks_up(&self, name: &RepositoryName, revision: &Revision<'_>) -> bool {
+        let is_of_flake = || self.flake.as_ref().is_some_and(|flake| flake.looks_up(revision));
+        let is_of_set = || self.package_set.as_ref().is_some_and(|set| set.looks_up(revision));
+        (is_of_flake() || is_of_set()) && self.entry(name).await.is_none()
+    }
+
+    /// Whom look-ups of revisions ask, source by source.
+    pub fn remotes(&self) -> Vec<Remote> {
+        let flake = self.flake.iter().filter_map(|flake| Remote::of(flake.shown()));
+        let set = self.package_set.iter().filter_map(|set| Remote::of(set.shown()));
+        flake.chain(set).collect()
     }
 
     /// What the name means as the source is now: its `latest`.

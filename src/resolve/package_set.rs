@@ -94,6 +94,11 @@ impl PackageSet {
         self.source.ping().await
     }
 
+    /// Whether the source is asked for this revision.
+    pub(super) fn looks_up(&self, revision: &Revision<'_>) -> bool {
+        revision.is_looked_up(&self.source, self.revisions)
+    }
+
     /// Takes nothing for current any more.
     pub(super) async fn forget(&self) {
         self.source.forget().await;

@@ -66,6 +66,11 @@ impl Revision<'_> {
         Err(unknown(&failure.map_or_else(String::new, |reason| format!(": {reason}"))))
     }
 
+    /// Whether the source is asked for it at all.
+    pub(super) fn is_looked_up(&self, source: &Source, allowed: Revisions) -> bool {
+        self.references(source.reference(), allowed).is_ok_and(|references| !references.is_empty())
+    }
+
     /// The references that the tag can mean, in the order to try them; none for sources without revisions. A tag's
     /// alphabet has nothing special in URLs.
     fn references(&self, source: &str, allowed: Revisions) -> Result<Vec<String>, String> {

@@ -295,6 +295,8 @@ in
       "unix"
     ];
     limits.clientBuilds = 0;
+    limits.clientUnknown = 30;
+    limits.revisions = 4000;
   } [
     "!refused"
     "\"AUTH_HTPASSWD=%d/htpasswd\"\n"
@@ -303,6 +305,8 @@ in
     "\"AUTH_REALM=images of example.org\"\n"
     "\"TRUSTED_PROXIES=127.0.0.1,unix\"\n"
     "\"MAX_CLIENT_BUILDS=0\"\n"
+    "\"MAX_CLIENT_UNKNOWN=30\"\n"
+    "\"MAX_REVISIONS=4000\"\n"
     "LoadCredential=htpasswd:/run/secrets/htpasswd\nLoadCredential=tokens:/run/secrets/tokens\n"
   ])
   (case "users in a file that a group may read" {

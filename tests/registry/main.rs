@@ -19,6 +19,7 @@ mod commands;
 mod compressing;
 mod conforming;
 mod disk_full;
+mod fairness;
 mod faults;
 mod flake_config;
 mod flakes;

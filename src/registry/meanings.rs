@@ -1,0 +1,131 @@
+//! From a name to what it means: evaluations, in turn and counted.
+
+use super::{
+    Behalf, Flight, Queue, Registry, RegistryError, Result, Step, Task, allowance::leads_nowhere, end,
+    images::blocking, landed, now, turns::Turn, work,
+};
+use crate::{
+    metrics::Job,
+    oci::{RepositoryName, Tag},
+    resolve::{Resolution, Revision, is_commit, may_be_commit},
+};
+use std::{sync::Arc, time::Instant};
+
+/// What a name meant, and when.
+#[derive(Debug)]
+pub(super) struct Evaluated {
+    pub(super) resolution: Resolution,
+    pub(super) at: u64,
+}
+
+impl Registry {
+    /// What a name means, or meant a moment ago: the source as it is, or at a revision.
+    pub(super) async fn evaluate(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        revision: Option<Tag>,
+    ) -> Result<Arc<Evaluated>> {
+        let key = (repository.clone(), revision);
+        if let Some(evaluated) = self.evaluated.get(&key)
+            && self.is_of_current_sources(evaluated.at)
+        {
+            return Ok(evaluated);
+        }
+        landed(|| self.evaluation(&key, &Behalf::Work)).await
+    }
+
+    /// Finds out what a name means, when it is its turn.
+    pub(super) fn evaluation(
+        self: &Arc<Self>,
+        key: &(RepositoryName, Option<Tag>),
+        behalf: &Behalf,
+    ) -> Flight<Result<Arc<Evaluated>>> {
+        let (this, key) = (self.clone(), key.clone());
+        self.evaluating.join(behalf, key.clone(), || async move {
+            this.may_evaluate(&key.0, key.1.as_ref()).await?;
+            // Before it is counted: what a client may not have more of says nothing of how busy the registry is.
+            let turn = this.turns.queue(Queue::Evaluations)?;
+            let job = this.metrics.evaluations.queue();
+            let result = this.find_out(key, turn, &job).await;
+            end(job, &result);
+            result
+        })
+    }
+
+    async fn find_out(
+        self: &Arc<Self>,
+        key: (RepositoryName, Option<Tag>),
+        turn: Turn,
+        job: &Job,
+    ) -> Result<Arc<Evaluated>> {
+        let step = Step::queue(Task::Evaluating);
+        let _place = turn.come().await?;
+        let (name, tag) = (&key.0, key.1.as_ref());
+        // Others of these clients may have led nowhere while this one waited.
+        self.may_evaluate(name, tag).await?;
+        let known = tag.map(|tag| self.known_commit(tag)).transpose()?.flatten();
+        let revision = tag.map(|tag| Revision { tag, known: known.as_deref() });
+        if let Some(revision) = &revision
+            && self.resolver.looks_up(name, revision).await
+        {
+            self.look_ups.begin(revision.tag, &work::clients(), Instant::now())?;
+        }
+        step.begin();
+        job.begin();
+        let at = now();
+        let resolution = self.resolve(name, revision.as_ref()).await;
+        if let Err(error) = &resolution {
+            self.note_unknown(name, tag, error).await;
+            if let Some(tag) = tag.filter(|_| leads_nowhere(error)) {
+                self.look_ups.is_missing(tag, Instant::now());
+            }
+        }
+        let mut resolution = resolution?;
+        let at = at.saturating_sub(resolution.age.as_secs());
+        self.note_commit(&resolution, tag).await;
+        self.find_outputs(&mut resolution).await?;
+        let derivation = resolution.wanted.first().map(|wanted| wanted.buildable.name());
+        tracing::info!(
+            name = %name, origin = resolution.origin, revision = resolution.revision, derivation, "resolved"
+        );
+        step.finish();
+        let evaluated = Arc::new(Evaluated { resolution, at });
+        self.evaluated.put(key, evaluated.clone(), self.settings.tag_ttl);
+        Ok(evaluated)
+    }
+
+    async fn resolve(&self, name: &RepositoryName, revision: Option<&Revision<'_>>) -> Result<Resolution> {
+        match revision {
+            Some(revision) => Ok(self.resolver.resolve_revision(name, revision).await?),
+            None => self.resolver.resolve(name).await.map_err(|error| {
+                let error = RegistryError::from(error);
+                if let Some(duration) = self.lasts(&error) {
+                    self.unresolved.put(name.clone(), error.clone(), duration);
+                }
+                error
+            }),
+        }
+    }
+
+    /// The commit that a tag is, or abbreviates, if this registry came to it by a branch or tag.
+    fn known_commit(&self, tag: &Tag) -> Result<Option<String>> {
+        if may_be_commit(tag) { Ok(self.index.commit(tag.as_str())?) } else { Ok(None) }
+    }
+
+    /// Remembers which commit the source, or a branch or tag of it, was at: that one can be asked for from then on.
+    async fn note_commit(self: &Arc<Self>, resolution: &Resolution, tag: Option<&Tag>) {
+        let Some(commit) = resolution.revision.clone().filter(|commit| is_commit(commit)) else { return };
+        if tag.is_some_and(may_be_commit) {
+            return;
+        }
+        let this = self.clone();
+        if let Err(error) = blocking(move || {
+            let since = now().saturating_sub(this.settings.retention.max_age.as_secs());
+            Ok(this.index.put_commit(&commit, now(), since)?)
+        })
+        .await
+        {
+            tracing::warn!("a commit will not be known again: {error}");
+        }
+    }
+}
