@@ -28,7 +28,7 @@ pub use terminal::Terminal;
 use forge_registry::{
     config::Config,
     nix::{BuildSettings, Caches, Evaluator, NixDaemon, StoreDir},
-    resolve::{Catalog, CatalogError, Evaluators, Flake, PackageSet, Resolver},
+    resolve::{Catalog, CatalogError, Evaluators, Flake, MaxAge, PackageSet, Resolver},
 };
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ fn flake(config: &Config) -> Option<Flake> {
     let reference = config.flake.clone()?;
     let flake = Flake::new(
         reference,
-        config.registry.tag_ttl,
+        max_age(config),
         config.systems.clone(),
         evaluators(config),
         store(config),
@@ -56,8 +56,12 @@ fn flake(config: &Config) -> Option<Flake> {
 
 fn package_set(config: &Config) -> Option<PackageSet> {
     let (reference, system) = (config.package_set.clone()?, config.systems.first()?.clone());
-    let set = PackageSet::new(reference, config.registry.tag_ttl, system, evaluators(config), store(config));
+    let set = PackageSet::new(reference, max_age(config), system, evaluators(config), store(config));
     Some(set.with_revisions(config.revisions))
+}
+
+fn max_age(config: &Config) -> MaxAge {
+    MaxAge { fetched: config.registry.tag_ttl, failed: config.registry.failure_ttl }
 }
 
 fn evaluators(config: &Config) -> Evaluators {

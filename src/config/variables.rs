@@ -98,7 +98,7 @@ settings! {
     pull_wait_once "PULL_WAIT_ONCE" = "30m",
         "The same for clients that would not come back, but wait for as long as it takes: docker before 29.";
     failure_ttl "FAILURE_TTL" = "30s",
-        "How long it is remembered that an evaluation, a build or making a blob again failed, instead of trying it again.";
+        "How long it is remembered that an evaluation, a build, making a blob again or fetching a source from another host failed, instead of trying it again.";
     unknown_ttl "UNKNOWN_TTL" = "10s",
         "How long it is remembered that a name or tag does not exist.";
     max_remembered "MAX_REMEMBERED" = "10000",

@@ -5,14 +5,13 @@ use super::{
     evaluation::{self, Answer, Application, Found, Outcome, Query},
     near,
     revision::{Revision, Revisions},
-    source::{Evaluators, Fetched, Ping, Source},
+    source::{Evaluators, Fetched, MaxAge, Ping, Source},
 };
 use crate::{
     image::Selection,
     nix::{Caches, EvaluatorError, StoreDir, hide_secrets},
     oci::RepositoryName,
 };
-use std::time::Duration;
 
 /// Evaluations that may be spent on finding what cannot be evaluated.
 const MAX_SEARCH: usize = 48;
@@ -46,7 +45,7 @@ impl Flake {
     /// the preferred first. Packages without an image become images if `implicit`.
     pub fn new(
         reference: String,
-        max_age: Duration,
+        max_age: MaxAge,
         systems: Vec<String>,
         nix: Evaluators,
         store: StoreDir,

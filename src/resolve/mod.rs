@@ -18,7 +18,7 @@ pub use near::find as near_misses;
 pub use package_set::PackageSet;
 pub use remote::Remote;
 pub use revision::{Revision, Revisions, is_commit, may_be_commit};
-pub use source::{Evaluators, Ping};
+pub use source::{Evaluators, MaxAge, Ping};
 
 use crate::{
     image::Selection,

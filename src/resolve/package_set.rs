@@ -5,14 +5,14 @@ use super::{
     evaluation::{self, Answer, Found, Outcome, Query},
     near,
     revision::{Revision, Revisions},
-    source::{Evaluators, Fetched, Ping, Source},
+    source::{Evaluators, Fetched, MaxAge, Ping, Source},
 };
 use crate::{
     image::{Package, Selection, Settings},
     nix::{EvaluatorError, StoreDir, hide_secrets},
     oci::RepositoryName,
 };
-use std::{num::NonZeroUsize, time::Duration};
+use std::num::NonZeroUsize;
 
 /// What every image has, if the set does: what nearly every program that speaks to others looks for.
 const ALWAYS: [&str; 2] = ["cacert", "iana-etc"];
@@ -67,13 +67,7 @@ impl<'n> Asked<'n> {
 impl PackageSet {
     /// The package set at `reference`, which is looked up again after `max_age`: a flake, a folder with a `default.nix`, or
     /// `<name>` of an entry of the evaluator's NIX_PATH. Packages are for `system`, unless a name says otherwise.
-    pub fn new(
-        reference: String,
-        max_age: Duration,
-        system: String,
-        nix: Evaluators,
-        store: StoreDir,
-    ) -> Self {
+    pub fn new(reference: String, max_age: MaxAge, system: String, nix: Evaluators, store: StoreDir) -> Self {
         let shown = hide_secrets(&reference);
         let source = Source::new(reference, true, nix, max_age);
         Self { source, shown, revisions: Revisions::default(), system, store }

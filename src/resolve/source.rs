@@ -43,11 +43,28 @@ pub(super) struct Source {
     /// Whether it is a package set, which need not be a flake.
     is_set: bool,
     nix: Evaluators,
-    /// How long a fetched source is taken for current.
-    max_age: Duration,
-    current: tokio::sync::Mutex<Option<Arc<Fetched>>>,
+    max_age: MaxAge,
+    current: tokio::sync::Mutex<Option<Current>>,
     /// Inputs that evaluations have needed: they are fetched together with the source from then on.
     needed: Mutex<BTreeSet<String>>,
+}
+
+/// How long it is taken for current what fetching a source came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MaxAge {
+    /// The source.
+    pub fetched: Duration,
+    /// That it could not be fetched. Whoever has it allows only so many attempts, and each name that is asked for would
+    /// make one.
+    pub failed: Duration,
+}
+
+/// What fetching the source as it is configured came to.
+#[derive(Debug)]
+struct Current {
+    at: Instant,
+    max_age: Duration,
+    found: Result<Arc<Fetched>, EvaluatorError>,
 }
 
 /// A source at one revision, in the store.
@@ -110,10 +127,10 @@ impl Fetched {
 }
 
 impl Source {
-    /// The source at `reference`, which is fetched again when it is older than `max_age`. Local ones always are: to see
+    /// The source at `reference`, which is fetched again when that is longer ago than `max_age`. Local ones always are: to see
     /// that they have not changed costs nothing but a look.
-    pub(super) fn new(reference: String, is_set: bool, nix: Evaluators, max_age: Duration) -> Self {
-        let max_age = if is_local(&reference) { Duration::ZERO } else { max_age };
+    pub(super) fn new(reference: String, is_set: bool, nix: Evaluators, max_age: MaxAge) -> Self {
+        let max_age = if is_local(&reference) { MaxAge::default() } else { max_age };
         let (current, needed) = Default::default();
         Self { reference, is_set, nix, max_age, current, needed }
     }
@@ -132,16 +149,24 @@ impl Source {
     pub(super) async fn current(&self) -> Result<Arc<Fetched>, ResolveError> {
         let asked = Instant::now();
         let mut current = self.current.lock().await;
-        if let Some(fetched) = &*current
-            && (fetched.at >= asked || fetched.age() < self.max_age)
+        if let Some(current) = &*current
+            && (current.at >= asked || current.at.elapsed() < current.max_age)
         {
-            return Ok(fetched.clone());
+            return Ok(current.found.clone()?);
         }
         // What fails is forgotten: it is not known any more what the source is.
         *current = None;
-        let fetched = Arc::new(self.fetch(&self.reference).await?);
-        *current = Some(fetched.clone());
-        Ok(fetched)
+        let found = self.fetch(&self.reference).await.map(Arc::new);
+        let (at, max_age) = match &found {
+            Ok(fetched) => (fetched.at, self.max_age.fetched),
+            // Others waited for it, perhaps for long.
+            Err(EvaluatorError::Failed(_) | EvaluatorError::TimedOut(_)) => {
+                (Instant::now(), self.max_age.failed)
+            }
+            Err(EvaluatorError::Unavailable { .. } | EvaluatorError::Answer { .. }) => return Ok(found?),
+        };
+        *current = Some(Current { at, max_age, found: found.clone() });
+        Ok(found?)
     }
 
     /// Takes nothing for current any more.

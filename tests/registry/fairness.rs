@@ -286,3 +286,32 @@ fn look_ups_of_revisions_leave_some_for_others_and_for_the_source_as_it_is() {
     assert_eq!(registry.logged("ref=v1"), looked_up);
     manifest(&registry, GREEDY, "image", "v5").is_error(429, "TOOMANYREQUESTS");
 }
+
+#[test]
+fn a_source_that_cannot_be_fetched_is_not_asked_for_each_name() {
+    let socket = Socket::of("FETCHER_SOCKET");
+    let attempts = socket.counted("counted");
+    let path = socket.path();
+    let settings = [
+        ("FLAKE", "git+http://127.0.0.1:1/images.git"),
+        ("FETCHER_SOCKET", path.to_str().unwrap()),
+        ("FAILURE_TTL", "1h"),
+        ("PULL_WAIT", "1h"),
+    ];
+    let registry = Registry::start_with(&settings);
+    let made = || attempts.all.load(Ordering::SeqCst);
+    thread::scope(|scope| {
+        for name in strange(20) {
+            let registry = &registry;
+            scope.spawn(move || registry.manifest(&name, "latest").is_error(422, "MANIFEST_UNKNOWN"));
+        }
+    });
+    registry.manifest("another", "latest").is_error(422, "MANIFEST_UNKNOWN");
+    assert_eq!(made(), 1);
+    // Unless the operator says that it is worth another try.
+    registry.signal(1);
+    eventually("it is tried again", || {
+        registry.manifest("another", "latest").is_error(422, "MANIFEST_UNKNOWN");
+        made() == 2
+    });
+}
