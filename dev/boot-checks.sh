@@ -193,7 +193,6 @@ metadata=$!
 confined() {
 	diff - <(within fetcher) <<-END || return 1
 		ends
-		reaches 127.0.0.1
 		reads the access tokens
 		sees /run/credentials/it/access-tokens
 		sees /srv/flake
@@ -204,7 +203,6 @@ confined() {
 	END
 	diff - <(within evaluator) <<-END
 		ends
-		reaches 127.0.0.1
 		sees /srv/busybox
 		sees /srv/examples
 		sees /var/cache/forge-evaluator
@@ -213,7 +211,7 @@ confined() {
 		writes in /var/tmp
 	END
 }
-check "each sees what it is for: the fetcher the flake and the tokens, the evaluator neither, and no metadata of a cloud" confined
+check "each sees what it is for: the fetcher the flake and the tokens, the evaluator neither; no service of this host, no metadata of a cloud" confined
 kill $metadata
 
 # --- the registry from within

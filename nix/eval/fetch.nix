@@ -32,16 +32,35 @@ let
   lock = root + "/flake.lock";
   nodes = if builtins.pathExists lock then (builtins.fromJSON (builtins.readFile lock)).nodes or { } else { };
 
-  # The author of a lock file has no say in which of the host's files are read.
+  # The author of a lock file has no say in which of the host's files are read, nor has a server in which others are:
+  # where a repository uses Git LFS (`lfs`), its server names what is to be downloaded in place of a file.
+  always = [ "type" "narHash" "lastModified" "revCount" "dir" "__final" ];
+  ofForge = [ "owner" "repo" "ref" "rev" "host" "treeHash" ];
+  ofUrl = [ "url" "rev" ];
+  attributes = {
+    github = ofForge;
+    gitlab = ofForge;
+    sourcehut = ofForge;
+    git = ofUrl ++ [ "ref" "shallow" "submodules" "allRefs" "exportIgnore" ];
+    mercurial = ofUrl ++ [ "ref" ];
+    tarball = ofUrl ++ [ "unpack" ];
+    file = ofUrl ++ [ "unpack" ];
+  };
+  matches = pattern: value: builtins.isString value && builtins.match pattern value != null;
+  isName = name: matches "[A-Za-z0-9_~%-][A-Za-z0-9_.~%-]*" name;
   isRemote = locked:
-    builtins.elem locked.type [ "github" "gitlab" "sourcehut" ]
-    || builtins.elem locked.type [ "file" "git" "mercurial" "tarball" ]
-      && builtins.match "(https?|ssh|git)://[^/].*" (locked.url or "") != null;
-  input = name: { locked, ... }:
-    if isRemote locked then
-      describe (fetch locked)
-    else
-      throw "the input ${name} in flake.lock is not fetched, since it is no remote source: ${builtins.toJSON locked}";
+    if locked ? url then matches "(https?|ssh|git)://[^/].*" locked.url
+    else isName locked.owner && isName locked.repo && matches "[A-Za-z0-9.-]+(:[0-9]+)?" (locked.host or "h");
+  input = name: node:
+    let
+      locked = node.info or { } // node.locked;
+      known = always ++ attributes.${locked.type} or [ ];
+      others = builtins.filter (attribute: !builtins.elem attribute known) (builtins.attrNames locked);
+      refuse = why: throw "the input ${name} in flake.lock is not fetched, since ${why}: ${builtins.toJSON locked}";
+    in
+    if !(attributes ? ${locked.type}) || !isRemote locked then refuse "it is no remote source"
+    else if others != [ ] then refuse "inputs may not have ${builtins.concatStringsSep ", " others}"
+    else describe (fetch locked);
 in
 {
   forgeRegistry = {

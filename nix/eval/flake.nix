@@ -102,6 +102,8 @@ let
     if folder != null then null
     else if !builtins.pathExists (root + "/flake.nix") then
       "there is no flake.nix${if set then " or default.nix" else ""} in ${flake}"
+    else if declared ? self then
+      "${flake} has settings for the input self, which are not known here: state them in the reference, as in ?submodules=1"
     else if unlocked != [ ] then
       "${flake} has the input ${builtins.head unlocked}, which its flake.lock does not pin: run `nix flake lock`, and commit the file"
     else null;

@@ -53,7 +53,7 @@ let
   ofHost = filter (
     uri:
     hasPrefix "/" uri || builtins.match "(.*[+])?(path|file)(:.*)?" uri != null || builtins.match "flake(:.*)?" uri != null
-  ) cfg.evaluator.allowedUris;
+  ) (cfg.evaluator.allowedUris ++ cfg.evaluator.allowedInputs);
   inStore = path: path != null && hasPrefix builtins.storeDir (toString path);
   quoted = names: concatStringsSep ", " names;
   # The addresses of a listener that another one would take from it.
@@ -187,7 +187,7 @@ in
   }
   {
     assertion = ofHost == [ ];
-    message = "${prefix}.evaluator.allowedUris: ${quoted ofHost} would let the code of flakes read files of this host; name folders in evaluator.nixPath instead";
+    message = "${prefix}.evaluator.allowedUris, allowedInputs: ${quoted ofHost} would let the authors of flakes read files of this host; name folders in evaluator.nixPath instead";
   }
   {
     assertion = !elem "flakes" cfg.evaluator.experimentalFeatures;

@@ -19,7 +19,7 @@ let
 
   words = concatStringsSep " ";
   # Arguments are words that have spaces in them at most.
-  argument = text: if lib.hasInfix " " text then "'${text}'" else text;
+  argument = text: if lib.hasInfix " " text || text == "" then "'${text}'" else text;
   evaluate =
     options:
     "${cfg.evaluator.package}/bin/nix "
@@ -50,6 +50,17 @@ let
     "git+file:"
     "tarball+file:"
   ];
+
+  # Nothing listens on the port of RFC 863 any more.
+  nowhere = "http://127.0.0.1:9";
+  # Of the sources that the operator configured, those without encryption.
+  isInsecure = uri: builtins.match "((git|tarball|file|hg)[+])?http:.*" uri != null;
+  insecure = lib.filter isInsecure (
+    lib.filter (reference: reference != null) [
+      cfg.flake
+      cfg.packageSet
+    ]
+  );
 
   # The folder of a source of this host.
   folderOf =
@@ -89,6 +100,11 @@ let
     environment = {
       HOME = "/var/cache/${name}";
       NIX_REMOTE = "daemon";
+    }
+    # `allowed-uris` is not asked where a server redirects to.
+    // optionalAttrs (!lib.any isInsecure settings.uris) {
+      http_proxy = nowhere;
+      ftp_proxy = nowhere;
     }
     // environment;
     unitConfig.CollectMode = "inactive-or-failed"; # else every failed evaluation stays in systemd's memory
@@ -150,8 +166,15 @@ let
           "AF_INET6"
         ];
         IPAddressDeny = cfg.evaluator.deniedAddresses;
+        IPAddressAllow = [
+          "127.0.0.53"
+          "127.0.0.54"
+        ];
       }
-      // builtins.removeAttrs settings [ "folders" ];
+      // builtins.removeAttrs settings [
+        "folders"
+        "uris"
+      ];
   };
 in
 {
@@ -167,12 +190,13 @@ in
         (optionalAttrs (cfg.evaluator.accessTokensFile != null) { NIX_USER_CONF_FILES = "%d/access-tokens"; })
         {
           inherit folders;
+          uris = cfg.evaluator.allowedInputs ++ insecure;
           ExecStart = evaluate [
             "--extra-experimental-features"
             "nix-command flakes"
             "--option"
             "allowed-uris"
-            (words ([ inStore ] ++ ofHost ++ cfg.evaluator.allowedUris))
+            (words ([ inStore ] ++ ofHost ++ cfg.evaluator.allowedInputs ++ insecure))
           ];
           LoadCredential = optional (
             cfg.evaluator.accessTokensFile != null
@@ -185,6 +209,7 @@ in
         { NIX_PATH = concatStringsSep ":" cfg.evaluator.nixPath; }
         {
           folders = builtins.filter (path: !lib.hasPrefix builtins.storeDir path) named;
+          uris = cfg.evaluator.allowedUris;
           ExecStart = evaluate (
             [
               "--experimental-features"
@@ -192,6 +217,13 @@ in
               "--option"
               "allowed-uris"
               (words ([ inStore ] ++ cfg.evaluator.allowedUris))
+              # Of the host's own nix.conf.
+              "--option"
+              "access-tokens"
+              ""
+              "--option"
+              "netrc-file"
+              "/dev/null"
             ]
             ++ lib.optionals (!cfg.evaluator.importFromDerivation) [
               "--option"

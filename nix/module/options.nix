@@ -281,6 +281,26 @@ in
       allowedUris = mkOption {
         type = types.listOf (types.strMatching "[^ ']+");
         default = [
+          "https:"
+          "tarball+https:"
+          "file+https:"
+          "git+https://bitbucket.org"
+          "git+https://codeberg.org"
+          "git+https://git.sr.ht"
+          "git+https://github.com"
+          "git+https://gitlab.com"
+        ];
+        description = ''
+          What the code of flakes may fetch while it is evaluated: prefixes of URIs, as in `allowed-uris` of
+          {manpage}`nix.conf(5)`. Files of the host are never allowed. Who runs a git server that is allowed can read files
+          of the evaluator, the store among them, and reach hosts through it (by Git LFS): add those that you would trust
+          with that.
+        '';
+      };
+
+      allowedInputs = mkOption {
+        type = types.listOf (types.strMatching "[^ ']+");
+        default = [
           "github:"
           "gitlab:"
           "sourcehut:"
@@ -293,27 +313,30 @@ in
           "hg+https:"
         ];
         description = ''
-          Where locked inputs of a flake may come from, and what its code may fetch while it is evaluated: prefixes of
-          URIs, as in `allowed-uris` of {manpage}`nix.conf(5)`. Files of the host are never allowed.
+          Where the inputs that a {file}`flake.lock` pins may come from: prefixes of URIs. They are fetched with the access
+          tokens, so a lock file can name whatever these can read.
         '';
       };
 
       deniedAddresses = mkOption {
         type = types.listOf types.str;
         default = [
+          "localhost"
           "link-local"
           "fd00:ec2::254"
+          "fd20:ce::254"
           "100.100.100.200"
         ];
         example = [
-          "link-local"
           "localhost"
+          "link-local"
           "10.0.0.0/8"
         ];
         description = ''
           Addresses and networks that neither sources nor their inputs are fetched from, nor evaluations reach
-          ({manpage}`systemd.resource-control(5)`, `IPAddressDeny=`): by default those at which clouds hand out credentials.
-          Builds are nix-daemon's, and are not subject to it.
+          ({manpage}`systemd.resource-control(5)`, `IPAddressDeny=`): by default this host, and where clouds hand out
+          credentials. systemd-resolved (127.0.0.53) can be asked all the same. Leave out `localhost` where a source is
+          served by this host itself. Builds are nix-daemon's, and are not subject to it.
         '';
       };
 
@@ -395,7 +418,8 @@ in
         description = ''
           A file with a line like `access-tokens = github.com=ghp_…` for {file}`nix.conf`, with which private flakes and
           their locked inputs are fetched. It is read by systemd. Only the fetcher gets to see it; the registry and the
-          evaluator do not.
+          evaluator do not. A {file}`flake.lock` can name all that these tokens can read: use one that reads the sources and
+          their inputs, and nothing else.
         '';
       };
     };

@@ -111,7 +111,7 @@ settings! {
     evaluation_timeout "EVALUATION_TIMEOUT" = "300s",
         "How long one evaluation may take.";
     ready_timeout "READY_TIMEOUT" = "10s",
-        "How long nix-daemon and the evaluator may take to answer for /readyz.";
+        "How long nix-daemon, the fetcher and the evaluator may take to answer for /readyz.";
     nix_max_jobs "NIX_MAX_JOBS" = "0",
         "How many derivations nix-daemon may build at a time for one image; 0 is the number of processors.";
     max_builds "MAX_BUILDS" = "4",

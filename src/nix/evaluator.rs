@@ -7,12 +7,13 @@
 //! ```text
 //! answer ::= (line "\n")* value? (line "\n")*
 //! line   ::= "@nix " JSON      a message: {"action":"msg","level":0,"msg":…,"raw_msg":…}
-//!          | anything          stray output of the evaluator
-//! value  ::= {"forgeRegistry":…}
+//!          | anything          stray output of the evaluator, and of git
+//! value  ::= {"forgeRegistry-KEY":…}
 //! ```
 //!
 //! An expression is a function from `nix/eval/`, compiled into this binary, applied to one JSON string literal.
-//! Nothing else is ever spliced into Nix code.
+//! Nothing else is ever spliced into Nix code, but KEY: 32 random digits, new for each expression. The servers that git
+//! talks to have their messages printed among the rest, and cannot know it, nor can the code of a source.
 
 use super::{clean_message, strip_ansi};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -70,12 +71,6 @@ pub enum EvaluatorError {
 }
 
 #[derive(Deserialize)]
-struct Tagged<T> {
-    #[serde(rename = "forgeRegistry")]
-    value: T,
-}
-
-#[derive(Deserialize)]
 struct LogMessage {
     action: String,
     #[serde(default)]
@@ -105,7 +100,13 @@ impl Evaluator {
     ) -> Result<T, EvaluatorError> {
         let argument = serde_json::to_string(argument)
             .map_err(|e| EvaluatorError::Failed(format!("the argument is not JSON: {e}")))?;
-        let expression = format!("({function}\n) (builtins.fromJSON {})\n", string_literal(&argument));
+        let mut random = [0; 16];
+        getrandom::fill(&mut random)
+            .map_err(|error| self.unavailable(&io::Error::other(format!("no random numbers: {error}"))))?;
+        let key = format!("forgeRegistry-{:032x}", u128::from_ne_bytes(random));
+        let argument = string_literal(&argument);
+        let expression =
+            format!("{{ {key} = (({function}\n) (builtins.fromJSON {argument})).forgeRegistry; }}\n");
         let answer = match tokio::time::timeout(self.timeout, self.exchange(expression.as_bytes())).await {
             Err(_) => return Err(EvaluatorError::TimedOut(self.timeout)),
             Ok(Err(error)) => return Err(self.unavailable(&error)),
@@ -114,7 +115,7 @@ impl Evaluator {
         if answer.len() as u64 > MAX_ANSWER {
             return Err(self.answer(format!("the answer is longer than {MAX_ANSWER} bytes")));
         }
-        self.parse(&String::from_utf8_lossy(&answer))
+        self.parse(&key, &String::from_utf8_lossy(&answer))
     }
 
     async fn exchange(&self, expression: &[u8]) -> io::Result<Vec<u8>> {
@@ -139,7 +140,8 @@ impl Evaluator {
         }
     }
 
-    fn parse<T: DeserializeOwned>(&self, answer: &str) -> Result<T, EvaluatorError> {
+    fn parse<T: DeserializeOwned>(&self, key: &str, answer: &str) -> Result<T, EvaluatorError> {
+        let start = format!("{{\"{key}\":");
         let mut value = None;
         let mut errors = Vec::new();
         let mut stray = "";
@@ -149,10 +151,11 @@ impl Evaluator {
                 Some(at) => (&line[..at], Some(&line[at + "@nix ".len()..])),
                 None => (line, None),
             };
-            if let Some(at) = line.find("{\"forgeRegistry\":") {
-                let mut values = serde_json::Deserializer::from_str(&line[at..]).into_iter::<Tagged<T>>();
+            if let Some(at) = line.find(&start) {
+                let mut values =
+                    serde_json::Deserializer::from_str(&line[at + start.len()..]).into_iter::<T>();
                 match values.next() {
-                    Some(Ok(tagged)) => value = Some(tagged.value),
+                    Some(Ok(found)) => value = Some(found),
                     Some(Err(error)) => {
                         return Err(self.answer(clean_message(&format!("unexpected value: {error}"))));
                     }
@@ -172,7 +175,9 @@ impl Evaluator {
         }
         match value {
             Some(value) => Ok(value),
+            // The last one is what it ended with; before that, there is what the code traced, as much as it likes.
             None if !errors.is_empty() => {
+                errors.reverse();
                 Err(EvaluatorError::Failed(clean_message(errors.join("\n").trim())))
             }
             None if stray.is_empty() => Err(self.answer("it closed the connection without an answer".into())),
@@ -220,15 +225,33 @@ mod tests {
     use super::*;
 
     fn parse(answer: &str) -> Result<u32, EvaluatorError> {
-        Evaluator::new("evaluator", Path::new("/e"), Duration::from_secs(1)).parse(answer)
+        Evaluator::new("evaluator", Path::new("/e"), Duration::from_secs(1)).parse("forgeRegistry-0a", answer)
     }
 
     #[test]
     fn the_value_is_found_among_messages_and_stray_lines() {
         let answer = "GC Warning: Could not open /proc/stat\n@nix {\"action\":\"msg\",\"level\":1,\"msg\":\"warning\"}\n\
-                      {\"forgeRegistry\":7}@nix {\"action\":\"stop\",\"id\":1}\n";
+                      {\"forgeRegistry-0a\":7}@nix {\"action\":\"stop\",\"id\":1}\n";
         assert_eq!(parse(answer).unwrap(), 7);
-        assert_eq!(parse("{\"forgeRegistry\":7}").unwrap(), 7);
+        assert_eq!(parse("{\"forgeRegistry-0a\":7}").unwrap(), 7);
+    }
+
+    #[test]
+    fn nobody_answers_in_its_place() {
+        // As git prints what a server says.
+        let remote = "remote: {\"forgeRegistry\":8}\nremote: {\"forgeRegistry-0b\":8}\n";
+        assert_eq!(parse(&format!("{remote}{{\"forgeRegistry-0a\":7}}\n{remote}")).unwrap(), 7);
+        parse(remote).unwrap_err();
+    }
+
+    #[test]
+    fn what_it_ended_with_comes_before_what_was_traced() {
+        let traced = r#"@nix {"action":"msg","level":0,"msg":"trace: noise"}"#;
+        let ended = r#"@nix {"action":"msg","level":0,"msg":"error: x","raw_msg":"the end"}"#;
+        let answer = format!("{}\n{ended}\n", [traced; 10_000].join("\n"));
+        assert!(
+            matches!(parse(&answer), Err(EvaluatorError::Failed(m)) if m.starts_with("the end\ntrace: noise"))
+        );
     }
 
     #[test]
@@ -240,7 +263,7 @@ mod tests {
     #[test]
     fn silence_and_nonsense_are_errors() {
         assert!(matches!(parse(""), Err(EvaluatorError::Answer { .. })));
-        assert!(matches!(parse("{\"forgeRegistry\":\"seven\"}"), Err(EvaluatorError::Answer { .. })));
+        assert!(matches!(parse("{\"forgeRegistry-0a\":\"seven\"}"), Err(EvaluatorError::Answer { .. })));
         let killed = parse("Killed\n").unwrap_err().to_string();
         assert!(killed.contains("its last line was: Killed"), "{killed}");
     }

@@ -35,14 +35,19 @@ pub struct Revision<'t> {
     pub known: Option<&'t str>,
 }
 
-/// Whether servers may take the tag for a commit: the hash, an abbreviation of it, or what `git describe` prints.
+/// Whether servers may take the tag for a commit: the hash, an abbreviation of it, or an expression of git's that leads to
+/// one.
 pub fn may_be_commit(tag: &Tag) -> bool {
-    let text = tag.as_str();
-    let is_hash = |text: &str, min: usize| {
-        text.len() >= min && text.len() <= WHOLE[1] && text.bytes().all(|b| b.is_ascii_hexdigit())
-    };
-    is_hash(text, MIN_ABBREVIATION)
-        || text.rsplit_once("-g").is_some_and(|(before, hash)| !before.is_empty() && is_hash(hash, 4))
+    is_hash(tag.as_str(), MIN_ABBREVIATION) || is_expression(tag.as_str())
+}
+
+fn is_hash(text: &str, min: usize) -> bool {
+    text.len() >= min && text.len() <= WHOLE[1] && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// What `git describe` prints, which git resolves by the hash behind `-g` alone, and ranges.
+fn is_expression(text: &str) -> bool {
+    text.contains("..") || text.rsplit_once("-g").is_some_and(|(_, hash)| is_hash(hash, 4))
 }
 
 impl Revision<'_> {
@@ -86,8 +91,8 @@ impl Revision<'_> {
             }
             Revisions::Refs => self.known.or(pinned(source).filter(|commit| is_of(tag, commit))),
         };
-        // Of git it can be asked for a branch or a tag alone, whatever it looks like.
-        let is_certain = is_git && !is_commit(tag);
+        // Of git it can be asked for a branch or a tag alone, whatever hash it looks like. Expressions it resolves there, too.
+        let is_certain = is_git && !is_commit(tag) && !is_expression(tag);
         if commit.is_none() && may_be_commit(self.tag) && !is_certain && has_revisions(source) {
             return Err(
                 ": it looks like a commit, and this registry has come to none like it by a branch or tag \
@@ -154,7 +159,9 @@ fn is_of(tag: &str, commit: &str) -> bool {
 fn pinned(source: &str) -> Option<&str> {
     let (base, query) = source.split_once('?').unwrap_or((source, ""));
     let in_query = query.split('&').filter_map(|parameter| parameter.strip_prefix("rev="));
-    in_query.chain(base.split('/').skip(1)).find(|text| is_commit(text))
+    // Behind owner and repository, or behind the name in the flake registry.
+    let names = if base.starts_with("flake:") || !base.contains(':') { 1 } else { 2 };
+    in_query.chain(base.split('/').skip(names)).find(|text| is_commit(text))
 }
 
 fn drop_revision(query: Option<&str>) -> Option<String> {
@@ -226,8 +233,16 @@ mod tests {
 
     #[test]
     fn a_commit_is_none_of_a_strangers_choice() {
-        let commits =
-            ["0123456", "0123456789AB", COMMIT, &COMMIT.repeat(2)[..64], "v1-3-g0123456", "20261129"];
+        let commits = [
+            "0123456",
+            "0123456789AB",
+            COMMIT,
+            &COMMIT.repeat(2)[..64],
+            "v1-3-g0123456",
+            "x-g0123",
+            "main..0123456",
+            "20261129",
+        ];
         for source in ["github:o/r", "gitlab:o/r/main", "sourcehut:~o/r", "nixpkgs", "flake:nixpkgs/x"] {
             for tag in commits {
                 let refusal = at(source, tag, Revisions::Refs, None).unwrap_err();
@@ -235,14 +250,16 @@ mod tests {
                 assert_eq!(at(source, tag, Revisions::Commits, None).unwrap().len(), 1);
             }
             // What only looks a little like one.
-            for tag in ["012345", "v0123456", "deadbeefs", "v1-g", "-g0123456", "x-g012"] {
+            for tag in ["012345", "v0123456", "deadbeefs", "v1-g", "x-g012"] {
                 if let Ok(tag) = tag.parse::<Tag>() {
                     assert_eq!(at(source, tag.as_str(), Revisions::Refs, None).unwrap().len(), 1, "{tag}");
                 }
             }
         }
         // git would take these for a commit, and a fetch of all refs has those of pull requests.
-        at("git+https://h/r", COMMIT, Revisions::Refs, None).unwrap_err();
+        for tag in [COMMIT, "v1-3-g0123456", "x-1-g0123", &format!("x-g{COMMIT}"), "main..0123"] {
+            at("git+https://h/r", tag, Revisions::Refs, None).unwrap_err();
+        }
         assert_eq!(
             at("git+https://h/r?ref=main&dir=s", COMMIT, Revisions::Commits, None).unwrap(),
             [format!("git+https://h/r?dir=s&rev={COMMIT}&allRefs=1")]

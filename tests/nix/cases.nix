@@ -66,7 +66,7 @@ in
     "forge-evaluator@.service\n"
     "forge-fetcher@.service\n"
     "Environment=\"REVISIONS=refs\"\n"
-    "ExecStart=/nix/store/nix/bin/nix --experimental-features 'nix-command fetch-tree' --option allowed-uris 'forge-registry: github: "
+    "ExecStart=/nix/store/nix/bin/nix --experimental-features 'nix-command fetch-tree' --option allowed-uris 'forge-registry: https: "
     "--option restrict-eval true "
     "IPAddressDeny=link-local\n"
     "!allow-import-from-derivation"
@@ -242,7 +242,8 @@ in
       acceptFlakeConfig = true;
       accessTokensFile = "/run/secrets/tokens";
       allowedUris = [ "https://intranet.example" ];
-      deniedAddresses = [ "localhost" ];
+      allowedInputs = [ "http://inputs.example" ];
+      deniedAddresses = [ "10.0.0.0/8" ];
       importFromDerivation = false;
       nixPath = [ "nixpkgs=/etc/nixpkgs" ];
     };
@@ -250,9 +251,10 @@ in
     packageSet = "path:/srv/set?dir=x";
   } [
     "!refused"
-    "--option allowed-uris 'forge-registry: https://intranet.example' --option allow-import-from-derivation false eval "
-    "--option allowed-uris 'forge-registry: path: file: git+file: tarball+file: https://intranet.example' eval "
-    "IPAddressDeny=localhost\n"
+    "--option allowed-uris 'forge-registry: https://intranet.example' --option access-tokens '' --option netrc-file /dev/null --option allow-import-from-derivation false eval "
+    "--option allowed-uris 'forge-registry: path: file: git+file: tarball+file: http://inputs.example' eval "
+    "IPAddressDeny=10.0.0.0/8\n"
+    "\"http_proxy=http://127.0.0.1:9\"\n"
     "!IPAddressDeny=link-local"
     "\"NIX_PATH=nixpkgs=/etc/nixpkgs\"\n"
     "BindReadOnlyPaths=-/etc/nixpkgs\n"
@@ -400,7 +402,7 @@ in
       "nix-command"
       "flakes"
     ];
-  } [ "allowedUris: git+file:, path:/srv, /srv would let the code" "experimentalFeatures: with flakes, the code" ])
+  } [ "allowedUris, allowedInputs: git+file:, path:/srv, /srv would let the authors" "experimentalFeatures: with flakes, the code" ])
   (case "secrets in the store" {
     inherit flake;
     environmentFile = "${builtins.storeDir}/secret";

@@ -2,7 +2,7 @@
 
 use crate::{
     scrape::{LISTEN, comes_to_have},
-    socket::{Socket, never_answers},
+    socket::{Socket, answer, never_answers},
     support::{Flake, Registry, eventually, nix},
 };
 use std::{
@@ -80,10 +80,10 @@ fn no_more_unknown_names_are_remembered_than_the_setting_says() {
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            io::copy(&mut stream, &mut io::sink()).unwrap();
+            let expression = io::read_to_string(&mut stream).unwrap();
             counter.fetch_add(1, Ordering::SeqCst);
-            let missing = r#"{"forgeRegistry":{"revision":null,"nixVersion":"0","missing":{"names":[],"packageExists":false,"broken":[]}}}"#;
-            stream.write_all(missing.as_bytes()).unwrap();
+            let missing = r#"{"missing":{"names":[],"packageExists":false,"broken":[]}}"#;
+            stream.write_all(answer(&expression, missing).as_bytes()).unwrap();
         }
     });
     let socket = socket.to_str().unwrap();

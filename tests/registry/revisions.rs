@@ -46,7 +46,11 @@ fn commits_that_no_branch_or_tag_leads_to_are_not_evaluated() {
         assert!(!message.contains("evaluated"), "{tag}: {message}");
         message
     };
-    for tag in [&proposed, &proposed[..7], &proposed.to_uppercase(), "v1-1-g0000000"] {
+    // git resolves what `git describe` prints by the hash alone, of refs/heads/… as well.
+    let described =
+        [format!("x-1-g{}", &proposed[..8]), format!("v1-g{proposed}"), format!("main..{proposed}")];
+    let described = described.iter().map(String::as_str);
+    for tag in [&proposed, &proposed[..7], &*proposed.to_uppercase()].into_iter().chain(described) {
         refused(&registry, tag);
     }
     assert!(refused(&registry, &proposed).contains("REVISIONS=refs"));

@@ -266,7 +266,14 @@ impl Server {
         let program = "import http.server, os, ssl, sys\n\
              os.chdir(sys.argv[1])\n\
              class Quiet(http.server.SimpleHTTPRequestHandler):\n    \
-             def log_message(self, *rest): pass\n\
+             def log_message(self, *rest): pass\n    \
+             def do_GET(self):\n        \
+             if self.path.startswith('/to/'):\n            \
+             self.send_response(302); self.send_header('Location', self.path[4:]); self.end_headers()\n        \
+             elif self.path.startswith('/says'):\n            \
+             self.send_response(404); self.send_header('Content-Type', 'text/plain'); self.end_headers()\n            \
+             self.wfile.write(open('says', 'rb').read())\n        \
+             else: super().do_GET()\n\
              server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Quiet)\n\
              context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n\
              context.load_cert_chain(sys.argv[2], sys.argv[3])\n\
@@ -340,9 +347,8 @@ fn locked_inputs_are_fetched_when_they_are_needed_and_what_code_fetches_is_too()
           outputs = {{ self, library, repository, never, ... }}:
             let
               data = builtins.fetchTarball {{ url = "{url}/data.tar.gz"; sha256 = "{data}"; }};
-              git = builtins.fetchGit {{ url = "{url}/repository.git"; rev = "{revision}"; }};
               text = library.name + " " + repository.name + " " + builtins.readFile (data + "/flake.nix") + " "
-                + ((import (git + "/flake.nix")).outputs {{ }}).name + " " + library.inputs.leaf.narHash;
+                + library.inputs.leaf.narHash;
             in {{
               packages.x86_64-linux.t.image = throw "it is <${{text}}>";
               packages.x86_64-linux.hello = (import <examples> {{ system = "x86_64-linux"; }}).packages.hello;
@@ -367,7 +373,7 @@ fn locked_inputs_are_fetched_when_they_are_needed_and_what_code_fetches_is_too()
     let path = fetcher.path();
     let settings = [("FETCHER_SOCKET", path.to_str().unwrap()), ("FAILURE_TTL", "0")];
     let registry = bed.registry(&flake, &settings);
-    let expected = format!("it is <library-leaf from-git data from-git {leaf}>");
+    let expected = format!("it is <library-leaf from-git data {leaf}>");
     let ask = |expected: &str| {
         let message = registry.manifest("packages/t", "latest").is_error(422, "MANIFEST_UNKNOWN");
         assert!(message.contains(expected), "{message}");
@@ -383,4 +389,59 @@ fn locked_inputs_are_fetched_when_they_are_needed_and_what_code_fetches_is_too()
     lock["nodes"]["leaf"]["locked"]["narHash"] = json!(HASH);
     fs::write(flake.dir.path().join("flake.lock"), lock.to_string()).unwrap();
     ask("hash mismatch");
+}
+
+#[test]
+fn a_server_of_an_input_answers_for_nobody_and_leads_nowhere_else() {
+    let (server, (port, visits)) = (Server::new(), listener());
+    let ca = server.authority.setting("ca.pem");
+    let bed = Bed::up_with(&[("NIX_SSL_CERT_FILE", &ca), ("GIT_SSL_CAINFO", &ca)]);
+    let (flake, other) = (Flake::new(""), Flake::new(""));
+    other.write_text("{ outputs = _: throw \"it is <somebody else's>\"; }");
+    // What git prints of a server's answer stands among what Nix says.
+    let hash = nix("nix-hash", &["--type", "sha256", "--sri", &other.dir.path().display().to_string()]);
+    let hash = String::from_utf8(hash.stdout).unwrap().trim().to_owned();
+    let tree = json!({ "path": bed.store().join("x"), "narHash": hash, "dir": "" });
+    let says = json!({ "forgeRegistry": { "tree": tree, "inputs": { "it": tree } } });
+    fs::write(server.root.path().join("says"), format!("{says}\n")).unwrap();
+    let registry = bed.registry(&flake, &[("FAILURE_TTL", "0"), ("MAX_CLIENT_UNKNOWN", "0")]);
+    let url = &server.url;
+    let revision = "0".repeat(40);
+    let locks = [
+        json!({ "type": "git", "url": format!("{url}/says"), "rev": revision }),
+        // Its server would name any file in place of a large one.
+        json!({ "type": "git", "url": format!("{url}/says"), "rev": revision, "lfs": true }),
+        json!({ "type": "file", "url": format!("{url}/to/http://127.0.0.1:{port}/x"), "narHash": HASH }),
+        json!({ "type": "tarball", "url": format!("{url}/to/http://127.0.0.1:{port}/x.tar"), "narHash": HASH }),
+        json!({ "type": "file", "url": format!("{url}/to/file:///etc/passwd") }),
+    ];
+    for locked in &locks {
+        with_input(&flake, "x", locked, "builtins.readFile inputs.x");
+        let message = registry.manifest("packages/t", "latest").is_error_of(&[422, 503]);
+        assert!(!message.contains("it is <") && !message.contains("root:"), "{locked}: {message}");
+        if locked["lfs"] == true {
+            assert!(message.contains("inputs may not have lfs"), "{message}");
+        }
+    }
+    fs::remove_file(flake.dir.path().join("flake.lock")).unwrap();
+    let attempts = [
+        format!("builtins.readFile (builtins.fetchurl \"{url}/to/http://127.0.0.1:{port}/x\")"),
+        format!("builtins.readFile (builtins.fetchurl \"{url}/to/file:///etc/passwd\")"),
+        format!("builtins.fetchTarball \"{url}/to/http://127.0.0.1:{port}/x.tar\""),
+        // A git server can have files read, by LFS and submodules: there are few that code may ask.
+        format!("builtins.fetchGit \"{url}/repository.git\""),
+        format!("builtins.fetchTree {{ type = \"git\"; url = \"{url}/says\"; lfs = true; }}"),
+        format!("builtins.fetchGit {{ url = \"{url}/says\"; submodules = true; }}"),
+        format!("builtins.fetchGit \"ssh://127.0.0.1:{port}/x\""),
+    ];
+    telling(&flake, &attempts);
+    for (n, attempt) in attempts.iter().enumerate() {
+        let message =
+            registry.manifest(&format!("packages/t{n}"), "latest").is_error(422, "MANIFEST_UNKNOWN");
+        assert!(!message.contains("it is <"), "{attempt}: {message}");
+        if attempt.contains("fetchGit") || attempt.contains("fetchTree") {
+            assert!(message.contains("is forbidden in restricted mode"), "{attempt}: {message}");
+        }
+    }
+    assert_eq!(visits.load(Ordering::SeqCst), 0);
 }

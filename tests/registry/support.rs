@@ -350,6 +350,12 @@ impl Answer {
     }
 
     /// The code and message of an OCI error body.
+    /// The message of an error with one of these statuses.
+    pub fn is_error_of(&self, statuses: &[u16]) -> String {
+        assert!(statuses.contains(&self.status), "{}: {}", self.status, self.text());
+        self.error().1
+    }
+
     pub fn error(&self) -> (String, String) {
         assert_eq!(self.header("content-type"), "application/json", "{}", self.text());
         let error = &self.json()["errors"][0];
