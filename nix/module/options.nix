@@ -26,7 +26,11 @@ let
       type = types.nullOr type;
       default = null;
       inherit example;
-      description = "${description} The registry's own default is `${known.${name}}` (`${name}`).";
+      description =
+        if known.${name} == "" then
+          "${description} (`${name}`)"
+        else
+          "${description} The registry's own default is `${known.${name}}` (`${name}`).";
     };
 in
 {
@@ -188,7 +192,7 @@ in
       };
       clientConnections =
         limit "MAX_CLIENT_CONNECTIONS" types.ints.unsigned 64
-          "Connections of one address at a time.";
+          "Connections of one address at a time. The default is half of all.";
       imageSize = limit "MAX_IMAGE_BYTES" size "8GiB" "Size of an image's archive once decompressed.";
       readingMemory =
         limit "MAX_READING_MEMORY" size "256MiB"

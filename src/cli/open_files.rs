@@ -21,7 +21,7 @@ pub fn fit(limits: &mut ServerLimits, mapped: NonZeroUsize) {
         fit_within(limits, mapped, open_files);
     }
     let (all, share) = (limits.max_connections, limits.max_client_connections);
-    if share >= all as usize && all > 1 {
+    if (share >= all as usize || share == 0) && all > 1 {
         tracing::warn!(
             "MAX_CLIENT_CONNECTIONS={share}: one client can take all connections (MAX_CONNECTIONS={all})"
         );

@@ -288,6 +288,7 @@ impl Config {
             raw.tls_client_ca,
             raw.tls_client_auth,
         ])?;
+        let max_connections = parse("MAX_CONNECTIONS", raw.max_connections, nonzero)?.get() as u32;
         Ok(Self {
             flake,
             package_set,
@@ -331,8 +332,11 @@ impl Config {
                 max_page: parse("MAX_PAGE", raw.max_page, nonzero)?.get(),
             },
             server: ServerLimits {
-                max_connections: parse("MAX_CONNECTIONS", raw.max_connections, nonzero)?.get() as u32,
-                max_client_connections: parse("MAX_CLIENT_CONNECTIONS", raw.max_client_connections, count)?,
+                max_connections,
+                max_client_connections: match raw.max_client_connections {
+                    Some(number) => parse("MAX_CLIENT_CONNECTIONS", Some(number), count)?,
+                    None => (max_connections as usize / 2).max(1),
+                },
                 header_timeout: parse("HEADER_TIMEOUT", raw.header_timeout, positive)?,
                 idle_timeout: parse("IDLE_TIMEOUT", raw.idle_timeout, positive)?,
                 write_timeout: parse("WRITE_TIMEOUT", raw.write_timeout, positive)?,

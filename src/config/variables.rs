@@ -198,8 +198,8 @@ settings! {
         "Likewise for evaluations.";
     max_client_unknown "MAX_CLIENT_UNKNOWN" = "120",
         "Evaluations a minute that one user, or one address without a user, may cause and that lead to no image; beyond that the answer is 429 for names and tags that are not known to exist; 0 is no limit.";
-    max_client_connections "MAX_CLIENT_CONNECTIONS" = "512",
-        "Connections of one address at a time, not counting those of TRUSTED_PROXIES and Unix sockets; further ones are answered 429 or closed; 0 is no limit.";
+    max_client_connections "MAX_CLIENT_CONNECTIONS" = "",
+        "Connections of one address at a time, not counting those of TRUSTED_PROXIES and Unix sockets; further ones are answered 429 or closed; half of MAX_CONNECTIONS if not set, 0 is no limit.";
 
     max_connections "MAX_CONNECTIONS" = "1024",
         "Connections at a time. For a further one the oldest that is idle or half sent is closed, of the address that has most of these; if there is none, it waits.";

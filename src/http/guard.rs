@@ -188,7 +188,11 @@ fn refused(rejection: Rejection, challenge: &HeaderValue) -> Failure {
     match rejection {
         Rejection::Wrong => unauthorized("the user name, the password or the token is wrong", challenge),
         Rejection::TooManyFailures { retry_after } => later(
-            "too many different wrong passwords or tokens came from this address (AUTH_MAX_FAILURES)",
+            &format!(
+                "too many different wrong passwords or tokens came from this address (AUTH_MAX_FAILURES): try again in {} s, \
+                 or have the registry reloaded",
+                retry_after.as_secs() + 1
+            ),
             retry_after,
         ),
         Rejection::Busy => {

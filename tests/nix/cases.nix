@@ -98,7 +98,7 @@ in
     "ListenStream=0.0.0.0:5000\nListenStream=[::]:5000\nListenStream=/run/forge.sock\nBindIPv6Only=ipv6-only\n"
     "NoDelay=true\nSocketMode=0660\n"
     "!SocketGroup=nginx"
-    "!IPAddressAllow"
+    "!IPAddressAllow=localhost"
     "ports: [5000]"
   ])
   (case "Unix sockets for groups" {
@@ -155,7 +155,7 @@ in
   } [
     "!refused"
     "ListenStream=[::]:9000\n"
-    "!IPAddressAllow"
+    "!IPAddressAllow=localhost"
   ])
   (case "metrics where images are" {
     inherit flake;

@@ -3,7 +3,7 @@
 
 use crate::{
     bed::Bed,
-    socket::{Socket, never_answers},
+    socket::{Socket, answer, never_answers},
     support::{Answer, Flake, Registry, eventually, testbed},
 };
 use std::{
@@ -129,8 +129,9 @@ fn an_evaluator_that_is_silent_endless_or_talks_nonsense_is_an_error_and_the_nex
     });
     ask(503, "UNAVAILABLE", "longer than");
     socket.serve("nonsense", move |mut stream| {
-        until_the_end(&stream)?;
-        stream.write_all(b"{\"forgeRegistry\":{\"found\":7}}\n\xff\xfe@nix {broken")
+        let expression = io::read_to_string(&stream)?;
+        stream.write_all(answer(&expression, "{\"found\":7}").as_bytes())?;
+        stream.write_all(b"\n\xff\xfe@nix {broken")
     });
     ask(503, "UNAVAILABLE", "unexpected value");
     socket.serve("killed", move |mut stream| {
