@@ -34,6 +34,6 @@ else if nixpkgs.success then
   "${(import nixpkgs.value { }).pkgsStatic.busybox}/bin"
 else
   throw ''
-    the example images are made around a static busybox, and there is none to be seen: install it (Debian: busybox-static),
+    the example images are made around a static busybox, and none was found: install it (Debian: busybox-static),
     or name the file in FORGE_EXAMPLE_BUSYBOX, or have <busybox>, a folder with it alone, or <nixpkgs> in NIX_PATH
   ''

@@ -86,7 +86,7 @@ in
       example = "github:owner/repo";
       description = ''
         The flake whose images are served, as a reference without an attribute. A service of its own fetches it, which
-        sees nothing of the host but this folder, should it be one. All inputs have to be pinned by its
+        sees nothing of the host except a local flake's folder. All inputs have to be pinned by its
         {file}`flake.lock`. Without a flake and a package set, only {option}`services.forge-registry.images` are served,
         and neither this service nor the evaluator runs.
       '';
@@ -99,7 +99,7 @@ in
       description = ''
         A package set, of which names such as `git/htop` or `shell/git` are images: a flake reference, or `path:` and a
         folder with a {file}`default.nix` that is a function of the system. `"''${pkgs.path}"` is this system's nixpkgs.
-        A folder outside of the store is copied into it whenever it is looked at again; for a large one, name it in
+        A folder outside of the store is copied into it at each refresh; name a large one in
         {option}`services.forge-registry.evaluator.nixPath` and set this to `<name>`.
       '';
     };

@@ -1,6 +1,6 @@
 //! Turns by client: a limit on how many do something at a time, and on how many wait, that no client can use up.
 //!
-//! Whoever has the fewest places inside is next; among equals it is the one whose last turn, or last end, is longest ago.
+//! The client with the fewest running jobs is next; ties go to the one served least recently.
 //! Something that waits can belong to several clients (shared work). It has a place in the queue of each, and begins with
 //! the turn that comes first. When too many wait, the newest of the client with the longest queue has to go.
 
@@ -200,7 +200,7 @@ impl<K: Hash + Eq + Clone> Gate<K> {
 
 fn tell_all<K: Hash + Eq + Clone>(told: Told<K>) {
     for (sender, answer) in told {
-        // Who has left gives the place back by not taking it.
+        // If the receiver is gone, dropping the answer frees its place.
         drop(sender.send(answer));
     }
 }

@@ -34,8 +34,8 @@ impl Crowd {
         Self { served: Shares::new(max), told: Shares::new(TOLD) }
     }
 
-    /// A place for one more connection, or nothing if it is not even to be told that there is none. What stands for
-    /// many clients, as proxies do, is `None`, and not counted.
+    /// A place for one more connection; `None` if it is to be closed without an answer. Pass `None` for proxies, which
+    /// stand for many clients and are not counted.
     pub fn enter(&self, source: Option<Source>) -> Option<Place> {
         let source = source.map(Source::group);
         if let Some(share) = self.served.take(source) {

@@ -123,7 +123,7 @@ pub enum RegistryError {
     },
 }
 
-/// Ends work that has this result. What a client may not have more of says nothing of how busy the registry is.
+/// Records the outcome of work. Per-client refusals are not counted: they do not indicate load.
 pub(super) fn end<T>(job: Job, result: &Result<T, RegistryError>) {
     match result {
         Ok(_) => job.end(Outcome::Succeeded),

@@ -27,7 +27,7 @@ pub struct Work {
     state: Mutex<State>,
 }
 
-/// Whoever the work is for, all that it waits for is for as well.
+/// Work that it waits for inherits its clients.
 #[derive(Debug, Default)]
 struct State {
     parts: Vec<Part>,
@@ -166,7 +166,7 @@ impl Work {
     }
 }
 
-/// A place in a gate's queue for all clients that the work is for which runs here, and those that it will be for.
+/// A place in the gate's queue for the current work's clients, present and future.
 pub(super) fn queue(gate: &Gate<Client>) -> Result<Ticket<Client>, Refused> {
     queue_by(|clients| gate.queue(clients))
 }
@@ -185,7 +185,7 @@ fn queue_by(
     }
 }
 
-/// All that the work is for which runs here; nobody is the registry itself.
+/// The clients of the current work; `None` is the registry itself.
 pub(super) fn clients() -> Vec<Option<Client>> {
     WORK.try_with(|work| work.lock().clients.iter().cloned().collect()).unwrap_or_else(|_| vec![None])
 }
