@@ -4,6 +4,7 @@ mod catalog;
 mod evaluation;
 mod fetch_error;
 mod flake;
+mod last_fetch;
 mod name;
 mod near;
 mod package;
@@ -14,12 +15,13 @@ mod source;
 
 pub use catalog::{Catalog, CatalogError};
 pub use flake::{Flake, Listing};
+pub use last_fetch::MaxAge;
 pub use name::{ImageName, ImageNameError};
 pub use near::find as near_misses;
 pub use package_set::PackageSet;
 pub use remote::Remote;
 pub use revision::{Revision, Revisions, is_commit, may_be_commit};
-pub use source::{Evaluators, MaxAge, Ping};
+pub use source::{Evaluators, Ping};
 
 use crate::{
     image::Selection,

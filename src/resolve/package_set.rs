@@ -3,9 +3,10 @@
 use super::{
     Resolution, ResolveError,
     evaluation::{self, Answer, Found, Outcome, Query},
+    last_fetch::MaxAge,
     near,
     revision::{Revision, Revisions},
-    source::{Evaluators, Fetched, MaxAge, Ping, Source},
+    source::{Evaluators, Fetched, Ping, Source},
 };
 use crate::{
     image::{Package, Selection, Settings},

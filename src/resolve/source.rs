@@ -8,15 +8,13 @@ use super::{
     ResolveError,
     evaluation::{self, Answer, Query},
     fetch_error::{self, FetchError},
+    last_fetch::{LastFetch, MaxAge},
 };
 use crate::nix::{Evaluator, EvaluatorError, HeldPaths, NixDaemon, hide_secrets};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -47,71 +45,9 @@ pub(super) struct Source {
     /// Whether it is a package set, which need not be a flake.
     is_set: bool,
     nix: Evaluators,
-    max_age: MaxAge,
-    /// Held while it is fetched, so that it is fetched once for all that want it.
-    current: tokio::sync::Mutex<Option<Current>>,
-    /// How often all was forgotten. What a fetch comes to that began before is not current.
-    generation: AtomicU64,
+    last: LastFetch<Fetched>,
     /// Inputs that evaluations of the source as it is configured have needed: they are fetched with it from then on.
     needed: Mutex<BTreeSet<String>>,
-}
-
-/// How long it is taken for current what fetching a source came to.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct MaxAge {
-    /// The source.
-    pub fetched: Duration,
-    /// That it could not be fetched. Whoever has it allows only so many attempts, and each name that is asked for would
-    /// make one.
-    pub failed: Duration,
-}
-
-/// What fetching the source as it is configured came to.
-#[derive(Debug)]
-struct Current {
-    at: Instant,
-    max_age: Duration,
-    generation: u64,
-    found: Result<Arc<Fetched>, FetchError>,
-}
-
-/// A fetch of the source under way. Whoever gives up on it has waited as long as an evaluation may take: then it counts
-/// as one that took too long.
-struct Fetching<'s> {
-    source: &'s Source,
-    current: tokio::sync::MutexGuard<'s, Option<Current>>,
-    generation: u64,
-    is_over: bool,
-}
-
-impl Fetching<'_> {
-    fn end(mut self, found: &Result<Arc<Fetched>, FetchError>) {
-        self.is_over = true;
-        self.note(found.clone());
-    }
-
-    fn note(&mut self, found: Result<Arc<Fetched>, FetchError>) {
-        let max_age = self.source.max_age;
-        let (at, max_age) = match &found {
-            Ok(fetched) => (fetched.at, max_age.fetched),
-            // The fetcher did not say anything of the source.
-            Err(FetchError::Fetcher(EvaluatorError::Unavailable { .. } | EvaluatorError::Answer { .. })) => {
-                return;
-            }
-            // Others waited for it, perhaps for long.
-            Err(_) => (Instant::now(), max_age.failed),
-        };
-        *self.current = Some(Current { at, max_age, generation: self.generation, found });
-    }
-}
-
-impl Drop for Fetching<'_> {
-    fn drop(&mut self) {
-        if !self.is_over {
-            let limit = self.source.timeout();
-            self.note(Err(EvaluatorError::TimedOut(limit).into()));
-        }
-    }
 }
 
 /// A source at one revision, in the store.
@@ -178,8 +114,8 @@ impl Source {
     /// that they have not changed costs nothing but a look.
     pub(super) fn new(reference: String, is_set: bool, nix: Evaluators, max_age: MaxAge) -> Self {
         let max_age = if is_local(&reference) { MaxAge::default() } else { max_age };
-        let (current, generation, needed) = Default::default();
-        Self { reference, is_set, nix, max_age, current, generation, needed }
+        let last = LastFetch::new(max_age, nix.evaluator.timeout());
+        Self { reference, is_set, nix, last, needed: Mutex::default() }
     }
 
     /// The reference, with passwords and tokens.
@@ -194,26 +130,12 @@ impl Source {
 
     /// The source as it is now, or was less than `max_age` ago. Evaluations that begin at the same time share it.
     pub(super) async fn current(&self) -> Result<Arc<Fetched>, ResolveError> {
-        let asked = Instant::now();
-        let mut current = self.current.lock().await;
-        let generation = self.generation.load(Ordering::SeqCst);
-        if let Some(current) = &*current
-            && current.generation == generation
-            && (current.at >= asked || current.at.elapsed() < current.max_age)
-        {
-            return Ok(current.found.clone()?);
-        }
-        // What fails is forgotten: it is not known any more what the source is.
-        *current = None;
-        let fetching = Fetching { source: self, current, generation, is_over: false };
-        let found = self.fetch(&self.reference).await.map(Arc::new);
-        fetching.end(&found);
-        Ok(found?)
+        Ok(self.last.get(self.fetch(&self.reference)).await?)
     }
 
     /// Takes nothing for current any more, nor what is being fetched. Does not wait for that.
     pub(super) fn forget(&self) {
-        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.last.forget();
     }
 
     /// How long an evaluation may take.
