@@ -109,7 +109,7 @@ settings! {
     nix_daemon_timeout "NIX_DAEMON_TIMEOUT" = "30s",
         "How long nix-daemon may take to answer anything but a build.";
     evaluation_timeout "EVALUATION_TIMEOUT" = "300s",
-        "How long one evaluation may take.";
+        "How long it may take to find out what a name means: fetching its source and evaluating it.";
     ready_timeout "READY_TIMEOUT" = "10s",
         "How long nix-daemon, the fetcher and the evaluator may take to answer for /readyz.";
     nix_max_jobs "NIX_MAX_JOBS" = "0",

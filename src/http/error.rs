@@ -19,6 +19,10 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use serde_json::{Map, Value, json};
 use std::{fmt::Display, time::Duration};
 
+/// podman and skopeo wait as long as they are told to, without a word: rather let them ask once more, and print the
+/// message, which has the true time.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+
 /// An answer other than success: everything that its response is made of but the request id.
 #[derive(Debug, Clone)]
 pub struct Failure {
@@ -202,7 +206,7 @@ impl From<RegistryError> for Failure {
             }
             E::BlobUnknown { .. } => Self::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, message),
             E::NameInvalid { .. } => Self::new(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, message),
-            E::NotAnImage { .. } | E::EvaluationFailed { .. } => {
+            E::NotAnImage { .. } | E::EvaluationFailed { .. } | E::SourceBroken { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::ManifestUnknown, message)
             }
             E::BuildFailed { log_tail, .. } => {
@@ -217,7 +221,11 @@ impl From<RegistryError> for Failure {
             | E::Overloaded { retry_after, .. }
             | E::OverLimit { retry_after, .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
-                    .retry_after(retry_after)
+                    .retry_after(retry_after.min(MAX_RETRY_AFTER))
+            }
+            E::SourceUnreachable { retry_after, .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
+                    .retry_after(retry_after.min(MAX_RETRY_AFTER))
             }
             E::Unavailable { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)

@@ -21,6 +21,9 @@ fn every_error() -> Vec<(RegistryError, u16, &'static str)> {
         (E::TimedOut { message: message() }, 504, "UNKNOWN"),
         (E::InProgress { message: message(), retry_after }, 429, "TOOMANYREQUESTS"),
         (E::Overloaded { message: message(), retry_after }, 429, "TOOMANYREQUESTS"),
+        (E::OverLimit { message: message(), retry_after }, 429, "TOOMANYREQUESTS"),
+        (E::SourceBroken { message: message() }, 422, "MANIFEST_UNKNOWN"),
+        (E::SourceUnreachable { message: message(), retry_after }, 503, "UNAVAILABLE"),
         (E::Unavailable { message: message() }, 503, "UNAVAILABLE"),
         (E::StorageFull { message: "secret".into() }, 507, "UNKNOWN"),
         (E::Internal { message: "secret".into() }, 500, "UNKNOWN"),
@@ -37,6 +40,15 @@ async fn respond(failure: Failure) -> (http::response::Parts, Value) {
 fn reason(parts: &http::response::Parts) -> String {
     let reason = parts.extensions.get::<hyper::ext::ReasonPhrase>().expect("a reason");
     String::from_utf8(reason.as_bytes().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn nobody_is_told_to_wait_for_an_hour() {
+    for (retry_after, header) in [(1, "1"), (60, "60"), (3600, "60")] {
+        let retry_after = Duration::from_secs(retry_after);
+        let (parts, _) = respond(RegistryError::OverLimit { message: message(), retry_after }.into()).await;
+        assert_eq!(parts.headers[header::RETRY_AFTER], header);
+    }
 }
 
 #[tokio::test]

@@ -43,6 +43,14 @@ impl Index {
 
     /// Points tags of a repository at images, those that are (still) in the index.
     pub fn put_tags(&self, repository: &RepositoryName, tags: &[(Tag, TagRow)]) -> Result<()> {
+        // A tag is looked at again far more often than it changes: that costs no flush to the disk.
+        let mut is_same = true;
+        for (tag, row) in tags {
+            is_same = is_same && self.tag(repository, tag).is_ok_and(|known| known.as_ref() == Some(row));
+        }
+        if is_same {
+            return Ok(());
+        }
         self.write(|transaction| {
             let images = transaction.open_table(IMAGES)?;
             let mut table = transaction.open_table(TAGS)?;

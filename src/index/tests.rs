@@ -55,6 +55,9 @@ fn a_digest_that_two_images_share_outlives_one_of_them() {
     index.put_image(&second, &row, &contents, None, 2).unwrap();
     index.put_tags(&repository, &[(latest, tag_row(first))]).unwrap();
     index.put_tags(&repository, &[("old".parse().unwrap(), tag_row(second))]).unwrap();
+    let generation = index.generation();
+    index.put_tags(&repository, &[("old".parse().unwrap(), tag_row(second))]).unwrap();
+    assert_eq!(index.generation(), generation, "nothing new was written");
 
     let images = |digest: &[u8], repository: &RepositoryName| {
         index

@@ -28,6 +28,9 @@ use tokio::{
     net::UnixStream,
 };
 
+/// How lines begin by which git and ssh say why they failed: what they run for, Nix says only that they did.
+const REASONS: [&str; 4] = ["fatal: ", "error: ", "ERROR: ", "ssh: "];
+
 /// Bytes of an answer; a flake with 100 000 names fits.
 const MAX_ANSWER: u64 = 32 << 20;
 
@@ -144,6 +147,7 @@ impl Evaluator {
         let start = format!("{{\"{key}\":");
         let mut value = None;
         let mut errors = Vec::new();
+        let mut reasons = Vec::new();
         let mut stray = "";
         for line in answer.lines() {
             // The value need not end in a line break, and stray output need not either.
@@ -164,6 +168,9 @@ impl Evaluator {
             } else if !line.trim().is_empty() {
                 tracing::debug!(target: "forge_registry::evaluation", "{}", clean_message(line));
                 stray = line;
+                if REASONS.iter().any(|start| line.starts_with(start)) {
+                    reasons.push(line.trim_end().to_owned());
+                }
             }
             if let Some(message) = message.and_then(|m| serde_json::from_str::<LogMessage>(m).ok()) {
                 if message.action == "msg" && message.level == 0 {
@@ -178,6 +185,7 @@ impl Evaluator {
             // The last one is what it ended with; before that, there is what the code traced, as much as it likes.
             None if !errors.is_empty() => {
                 errors.reverse();
+                errors.append(&mut reasons);
                 Err(EvaluatorError::Failed(clean_message(errors.join("\n").trim())))
             }
             None if stray.is_empty() => Err(self.answer("it closed the connection without an answer".into())),
@@ -258,6 +266,14 @@ mod tests {
     fn an_error_is_its_message_without_colours() {
         let answer = r#"@nix {"action":"msg","level":0,"msg":"\u001b[31;1merror:\u001b[0m x","raw_msg":"no \u001b[1mx\u001b[0m"}"#;
         assert!(matches!(parse(answer), Err(EvaluatorError::Failed(m)) if m == "no x"));
+    }
+
+    #[test]
+    fn what_git_says_is_part_of_the_error_that_it_led_to() {
+        let answer = "remote: Total 3\nfatal: couldn't find remote ref refs/heads/v9\nhint: x\n\
+                      @nix {\"action\":\"msg\",\"level\":0,\"msg\":\"Failed to fetch\"}\n";
+        let expected = "Failed to fetch\nfatal: couldn't find remote ref refs/heads/v9";
+        assert!(matches!(parse(answer), Err(EvaluatorError::Failed(m)) if m == expected));
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Registry {
     }
 
     /// Whether the catalog answers, or there has been such an image, or there is one by the last list of the sources.
-    async fn is_exempt(&self, name: &RepositoryName, revision: Option<&Tag>) -> bool {
+    pub(super) async fn is_exempt(&self, name: &RepositoryName, revision: Option<&Tag>) -> bool {
         if !self.resolver.evaluates(name).await {
             return true;
         }
@@ -79,13 +79,14 @@ impl Registry {
             Some(tag) => matches!(self.index.tag(name, tag), Ok(Some(_))),
             None => {
                 matches!(self.index.tags(name), Ok(tags) if !tags.is_empty())
-                    || matches!(self.listed.get(&()), Some(Ok(names)) if names.binary_search(name).is_ok())
+                    || self.last_listed().binary_search(name).is_ok()
             }
         }
     }
 }
 
-/// Whether an evaluation ended without an image. A source can make each name an error of its own, so these count as well.
+/// Whether an evaluation ended without an image. A source can make each name an error of its own, so these count as well;
+/// but not that a source cannot be fetched, which is no client's doing and is remembered for all names at once.
 pub(super) fn leads_nowhere(error: &RegistryError) -> bool {
     use RegistryError as E;
     match error {
@@ -95,6 +96,8 @@ pub(super) fn leads_nowhere(error: &RegistryError) -> bool {
         | E::EvaluationFailed { .. } => true,
         E::BlobUnknown { .. }
         | E::NameInvalid { .. }
+        | E::SourceBroken { .. }
+        | E::SourceUnreachable { .. }
         | E::BuildFailed { .. }
         | E::TimedOut { .. }
         | E::MayNotBuild { .. }
@@ -111,6 +114,16 @@ pub(super) fn leads_nowhere(error: &RegistryError) -> bool {
 mod tests {
     use super::*;
     use std::sync::Arc;
+
+    #[test]
+    fn that_a_source_cannot_be_fetched_is_no_clients_doing() {
+        use crate::{nix::EvaluatorError, resolve::ResolveError};
+        let leads = |error: ResolveError| leads_nowhere(&error.into());
+        assert!(!leads(ResolveError::Source("x".into())) && !leads(ResolveError::Unreachable("x".into())));
+        assert!(leads(ResolveError::Unknown("x".into())) && leads(EvaluatorError::Failed("x".into()).into()));
+        assert!(leads(ResolveError::TagUnknown("x".into())));
+        assert!(leads(ResolveError::UnknownAtRevision("x".into())));
+    }
 
     #[test]
     fn what_is_wanted_by_somebody_who_may_have_it_is_not_refused() {

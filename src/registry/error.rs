@@ -11,6 +11,9 @@ use crate::{
 };
 use std::{io, time::Duration};
 
+/// When clients are told to ask again for what a source's server did not give.
+const RETRY_SOURCE: Duration = Duration::from_secs(30);
+
 /// Why a request cannot be answered. `http::error` decides on status and code, exhaustively.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RegistryError {
@@ -58,6 +61,20 @@ pub enum RegistryError {
         /// Whether it is another part of the source that cannot be evaluated; the message has names that were not asked
         /// for.
         names_others: bool,
+    },
+    /// The source as it is configured cannot be fetched, however often that is tried.
+    #[error("{message}")]
+    SourceBroken {
+        /// Nix's error, stripped of colours.
+        message: String,
+    },
+    /// The server of a source, or of one of its inputs, cannot be asked now.
+    #[error("{message}")]
+    SourceUnreachable {
+        /// Nix's error, stripped of colours.
+        message: String,
+        /// When to ask again.
+        retry_after: Duration,
     },
     /// The build failed.
     #[error("{message}")]
@@ -140,12 +157,13 @@ impl RegistryError {
             | Self::ManifestUnknown { .. }
             | Self::BlobUnknown { .. }
             | Self::NameInvalid { .. } => Outcome::Unknown,
-            Self::NotAnImage { .. } | Self::EvaluationFailed { .. } | Self::BuildFailed { .. } => {
-                Outcome::Failed
-            }
+            Self::NotAnImage { .. }
+            | Self::EvaluationFailed { .. }
+            | Self::SourceBroken { .. }
+            | Self::BuildFailed { .. } => Outcome::Failed,
             Self::TimedOut { .. } | Self::InProgress { .. } => Outcome::TimedOut,
             Self::Overloaded { .. } | Self::OverLimit { .. } | Self::MayNotBuild { .. } => Outcome::Refused,
-            Self::Unavailable { .. } => Outcome::Unavailable,
+            Self::Unavailable { .. } | Self::SourceUnreachable { .. } => Outcome::Unavailable,
             Self::StorageFull { .. } => Outcome::NoSpace,
             Self::Internal { .. } => Outcome::Internal,
         }
@@ -291,12 +309,21 @@ impl From<ResolveError> for RegistryError {
         match error {
             ResolveError::Name(_) => Self::NameInvalid { message },
             ResolveError::Unknown(_) => Self::NameUnknown { message },
-            ResolveError::TagUnknown(_) => Self::ManifestUnknown { message },
+            ResolveError::TagUnknown(_) | ResolveError::UnknownAtRevision(_) => {
+                Self::ManifestUnknown { message }
+            }
             ResolveError::NotADerivation(_) | ResolveError::Package(_) => Self::not_an_image(message),
             ResolveError::Hidden(_) => Self::EvaluationFailed {
                 message: format!("the evaluation failed: {message}"),
                 names_others: true,
             },
+            ResolveError::Source(_) => {
+                Self::SourceBroken { message: format!("the source cannot be fetched: {message}") }
+            }
+            ResolveError::Unreachable(_) => {
+                let message = format!("the source cannot be fetched now: {message}");
+                Self::SourceUnreachable { message, retry_after: RETRY_SOURCE }
+            }
             ResolveError::Daemon(error) => error.into(),
             ResolveError::Evaluator(error) => match error {
                 EvaluatorError::Failed(_) => Self::EvaluationFailed {

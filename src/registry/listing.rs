@@ -2,7 +2,10 @@
 
 use super::{Caller, Queue, Registry, RegistryError, Result, end};
 use crate::oci::RepositoryName;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 impl Registry {
     /// All repositories that the sources name, and those that have been served, sorted; for a caller for whom nothing
@@ -48,6 +51,11 @@ impl Registry {
         listed
     }
 
+    /// What the sources named when they could be listed last, sorted.
+    pub(super) fn last_listed(&self) -> Arc<Vec<RepositoryName>> {
+        self.last_listed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     async fn list_now(&self) -> Result<Arc<Vec<RepositoryName>>> {
         let listed = self.resolver.names().await.map(Arc::new).map_err(RegistryError::from);
         let duration = match &listed {
@@ -55,11 +63,12 @@ impl Registry {
             Err(error) => {
                 tracing::warn!(%error, "the source cannot be listed; the catalog has what has been served");
                 // Not when the evaluator could not be asked.
-                let lasting =
-                    matches!(error, RegistryError::EvaluationFailed { .. } | RegistryError::TimedOut { .. });
-                if lasting { self.settings.failure_ttl } else { Duration::ZERO }
+                self.lasts(error).unwrap_or_default()
             }
         };
+        if let Ok(names) = &listed {
+            *self.last_listed.lock().unwrap_or_else(PoisonError::into_inner) = names.clone();
+        }
         self.listed.put((), listed.clone(), duration);
         listed
     }

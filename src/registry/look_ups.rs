@@ -13,6 +13,8 @@ use std::{
 const WINDOW: Duration = Duration::from_secs(3600);
 /// Where the forge is asked by its API. GitHub allows 60 without a token, and what a flake is now has to be asked for too.
 const OF_FORGE: usize = 50;
+/// How long a tag rests at most that is missing: `max` bounds the hour in any case.
+const MAX_REST: Duration = Duration::from_secs(300);
 /// Where a Git repository is asked.
 const OF_GIT: usize = 1000;
 
@@ -29,8 +31,17 @@ struct LookUp {
     at: Instant,
     tag: Tag,
     client: Client,
-    /// Then the forge is asked again the next time.
-    is_missing: bool,
+    outcome: LookUpOutcome,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LookUpOutcome {
+    /// The revision exists, or is being looked up. The next time costs nothing.
+    Found,
+    /// There is no such revision.
+    Missing,
+    /// The source could not be asked.
+    Failed,
 }
 
 impl LookUps {
@@ -54,7 +65,7 @@ impl LookUps {
             return Ok(());
         }
         let mut asked = self.asked(now);
-        if asked.iter().any(|look| look.tag == *tag && !look.is_missing) {
+        if asked.iter().any(|look| look.tag == *tag && look.outcome == LookUpOutcome::Found) {
             return Ok(());
         }
         let left = |look: &LookUp| WINDOW.saturating_sub(now.saturating_duration_since(look.at));
@@ -68,7 +79,7 @@ impl LookUps {
             let oldest = own.peek().map(|look| left(look));
             if own.count() < share {
                 let client = client.clone();
-                asked.push_back(LookUp { at: now, tag: tag.clone(), client, is_missing: false });
+                asked.push_back(LookUp { at: now, tag: tag.clone(), client, outcome: LookUpOutcome::Found });
                 return Ok(());
             }
             until = until.into_iter().chain(oldest).min();
@@ -77,19 +88,31 @@ impl LookUps {
         Err(over(tag, what, until.unwrap_or(WINDOW)))
     }
 
-    /// Notes that a tag that was looked up does not lead anywhere.
+    /// Notes that a tag that was looked up is no revision of the source.
     pub(super) fn is_missing(&self, tag: &Tag, now: Instant) {
         for look in self.asked(now).iter_mut().filter(|look| look.tag == *tag) {
-            look.is_missing = true;
+            look.outcome = LookUpOutcome::Missing;
         }
     }
 
-    /// How long a tag that led nowhere is not looked up again: the more often that happened, the longer. A wrong tag that
-    /// a cluster asks for again and again would use up the hour.
+    /// Notes that the source could not be asked for a tag.
+    pub(super) fn has_failed(&self, tag: &Tag, now: Instant) {
+        if let Some(look) = self.asked(now).iter_mut().rfind(|look| look.tag == *tag) {
+            look.outcome = LookUpOutcome::Failed;
+        }
+    }
+
+    /// How long a tag that led nowhere is not tried again. If there is no such revision, it is longer each time: a wrong
+    /// tag that a cluster asks for again and again would use up the hour.
     pub(super) fn rest(&self, tag: &Tag, once: Duration, now: Instant) -> Duration {
-        let misses = self.asked(now).iter().filter(|look| look.tag == *tag && look.is_missing).count();
+        let outcomes: Vec<LookUpOutcome> =
+            self.asked(now).iter().filter(|look| look.tag == *tag).map(|look| look.outcome).collect();
+        if outcomes.last() != Some(&LookUpOutcome::Missing) {
+            return once;
+        }
+        let misses = outcomes.iter().filter(|outcome| **outcome == LookUpOutcome::Missing).count();
         let doubled = u32::try_from(misses.saturating_sub(1)).ok().and_then(|n| 1u32.checked_shl(n));
-        once.saturating_mul(doubled.unwrap_or(u32::MAX)).min(WINDOW.max(once))
+        once.saturating_mul(doubled.unwrap_or(u32::MAX)).min(MAX_REST.max(once))
     }
 
     /// Those of the last hour, the oldest first.
@@ -161,7 +184,7 @@ mod tests {
         let (look_ups, now) = (LookUps::new(Some(100), &[]), Instant::now());
         let once = Duration::from_secs(10);
         assert_eq!(look_ups.rest(&tag(1), once, now), once, "it was never looked up");
-        for seconds in [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600] {
+        for seconds in [10, 20, 40, 80, 160, 300, 300, 300, 300, 300, 300] {
             look_ups.begin(&tag(1), &[client("a")], now).unwrap();
             look_ups.is_missing(&tag(1), now);
             assert_eq!(look_ups.rest(&tag(1), once, now), Duration::from_secs(seconds));
@@ -170,6 +193,22 @@ mod tests {
         assert_eq!(look_ups.rest(&tag(2), once, now), once);
         assert_eq!(look_ups.rest(&tag(1), Duration::ZERO, now), Duration::ZERO);
         assert_eq!(look_ups.rest(&tag(1), 2 * WINDOW, now), 2 * WINDOW);
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_asked_says_nothing_of_a_tag() {
+        let (look_ups, now) = (LookUps::new(Some(4), &[]), Instant::now());
+        let once = Duration::from_secs(10);
+        let look = |who: &str| retry_after(look_ups.begin(&tag(1), &[client(who)], now));
+        for _ in 0..2 {
+            assert_eq!(look("a"), None);
+            look_ups.has_failed(&tag(1), now);
+            assert_eq!(look_ups.rest(&tag(1), once, now), once);
+        }
+        assert!(look("a").is_some(), "each attempt counts");
+        assert_eq!(look("b"), None);
+        assert_eq!(look_ups.rest(&tag(1), once, now), once, "a name that it has not");
+        assert_eq!(look("a"), None, "it was found");
     }
 
     #[test]

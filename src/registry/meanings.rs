@@ -1,21 +1,33 @@
 //! From a name to what it means: evaluations, in turn and counted.
 
 use super::{
-    Behalf, Flight, Queue, Registry, RegistryError, Result, Step, Task, allowance::leads_nowhere, end,
-    images::blocking, landed, now, turns::Turn, work,
+    Behalf, Flight, Queue, Registry, RegistryError, Result, Step, Task, end, images::blocking, landed, now,
+    seconds, turns::Turn, work,
 };
 use crate::{
     metrics::Job,
+    nix::EvaluatorError,
     oci::{RepositoryName, Tag},
-    resolve::{Resolution, Revision, is_commit, may_be_commit},
+    resolve::{Resolution, ResolveError, Revision, is_commit, may_be_commit},
 };
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
-/// What a name meant, and when.
+/// What a name meant, and when: as its source was fetched, in seconds since 1970.
 #[derive(Debug)]
 pub(super) struct Evaluated {
     pub(super) resolution: Resolution,
     pub(super) at: u64,
+}
+
+/// Whether an evaluation that leads nowhere counts for the clients that it is for (`MAX_CLIENT_UNKNOWN`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counting {
+    Counts,
+    /// Another one for the same request has been counted.
+    Counted,
 }
 
 impl Registry {
@@ -24,6 +36,7 @@ impl Registry {
         self: &Arc<Self>,
         repository: &RepositoryName,
         revision: Option<Tag>,
+        counting: Counting,
     ) -> Result<Arc<Evaluated>> {
         let key = (repository.clone(), revision);
         if let Some(evaluated) = self.evaluated.get(&key)
@@ -31,7 +44,7 @@ impl Registry {
         {
             return Ok(evaluated);
         }
-        landed(|| self.evaluation(&key, &Behalf::Work)).await
+        landed(|| self.evaluation(&key, &Behalf::Work, counting)).await
     }
 
     /// Finds out what a name means, when it is its turn.
@@ -39,6 +52,7 @@ impl Registry {
         self: &Arc<Self>,
         key: &(RepositoryName, Option<Tag>),
         behalf: &Behalf,
+        counting: Counting,
     ) -> Flight<Result<Arc<Evaluated>>> {
         let (this, key) = (self.clone(), key.clone());
         self.evaluating.join(behalf, key.clone(), || async move {
@@ -46,7 +60,7 @@ impl Registry {
             // Before it is counted: what a client may not have more of says nothing of how busy the registry is.
             let turn = this.turns.queue(Queue::Evaluations)?;
             let job = this.metrics.evaluations.queue();
-            let result = this.find_out(key, turn, &job).await;
+            let result = this.find_out(key, turn, &job, counting).await;
             end(job, &result);
             result
         })
@@ -57,6 +71,7 @@ impl Registry {
         key: (RepositoryName, Option<Tag>),
         turn: Turn,
         job: &Job,
+        counting: Counting,
     ) -> Result<Arc<Evaluated>> {
         let step = Step::queue(Task::Evaluating);
         let _place = turn.come().await?;
@@ -72,16 +87,15 @@ impl Registry {
         }
         step.begin();
         job.begin();
-        let at = now();
         let resolution = self.resolve(name, revision.as_ref()).await;
-        if let Err(error) = &resolution {
+        if let Err(error) = &resolution
+            && counting == Counting::Counts
+        {
             self.note_unknown(name, tag, error).await;
-            if let Some(tag) = tag.filter(|_| leads_nowhere(error)) {
-                self.look_ups.is_missing(tag, Instant::now());
-            }
         }
         let mut resolution = resolution?;
-        let at = at.saturating_sub(resolution.age.as_secs());
+        let fetched = SystemTime::now().checked_sub(resolution.age);
+        let at = fetched.map_or(0, seconds);
         self.note_commit(&resolution, tag).await;
         self.find_outputs(&mut resolution).await?;
         let derivation = resolution.wanted.first().map(|wanted| wanted.buildable.name());
@@ -90,13 +104,24 @@ impl Registry {
         );
         step.finish();
         let evaluated = Arc::new(Evaluated { resolution, at });
-        self.evaluated.put(key, evaluated.clone(), self.settings.tag_ttl);
+        // As long as its tag is fresh, and no longer: what is found with it then is a row of the same age.
+        let duration = self.settings.tag_ttl.saturating_sub(evaluated.resolution.age);
+        self.evaluated.put(key, evaluated.clone(), duration);
         Ok(evaluated)
     }
 
     async fn resolve(&self, name: &RepositoryName, revision: Option<&Revision<'_>>) -> Result<Resolution> {
         match revision {
-            Some(revision) => Ok(self.resolver.resolve_revision(name, revision).await?),
+            Some(revision) => self.resolver.resolve_revision(name, revision).await.map_err(|error| {
+                match error {
+                    ResolveError::TagUnknown(_) => self.look_ups.is_missing(revision.tag, Instant::now()),
+                    ResolveError::Unreachable(_) | ResolveError::Evaluator(EvaluatorError::TimedOut(_)) => {
+                        self.look_ups.has_failed(revision.tag, Instant::now());
+                    }
+                    _ => {}
+                }
+                error.into()
+            }),
             None => self.resolver.resolve(name).await.map_err(|error| {
                 let error = RegistryError::from(error);
                 if let Some(duration) = self.lasts(&error) {

@@ -24,10 +24,19 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
     where
         K: std::borrow::Borrow<Q>,
     {
+        Some(self.get_with_left(key)?.0)
+    }
+
+    /// The same, with how long it is going to be remembered.
+    pub(super) fn get_with_left<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<(V, Duration)>
+    where
+        K: std::borrow::Borrow<Q>,
+    {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let (until, value) = entries.get(key)?;
-        if *until > Instant::now() {
-            return Some(value.clone());
+        let left = until.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            return Some((value.clone(), left));
         }
         entries.pop(key);
         None

@@ -51,6 +51,7 @@ pub use time::Time;
 pub use work::{Step, Task, Work};
 
 use crate::{
+    access::Client,
     blob::{Buffers, Cache, Mappings},
     closure::Popularity,
     image::{Limits, Options, Resources},
@@ -176,6 +177,10 @@ pub struct Registry {
     /// Tags that were forgotten on request, and may be being pulled.
     forgotten: Memory<RepositoryName, Vec<Tag>>,
     listed: Memory<(), Result<Arc<Vec<RepositoryName>>>>,
+    /// The last list that could be made, however long ago: these names are no guesses.
+    last_listed: Mutex<Arc<Vec<RepositoryName>>>,
+    /// Clients that get what a tag led to, since they may not have it looked up now.
+    refused: Memory<(RepositoryName, Tag, Option<Client>), ()>,
     hot: Hot,
     mapped: Mappings,
     buffers: Arc<Buffers>,
@@ -255,6 +260,8 @@ impl Registry {
             lost: Memory::new(settings.max_remembered),
             forgotten: Memory::new(settings.max_remembered),
             listed: Memory::new(NonZeroUsize::MIN),
+            last_listed: Mutex::default(),
+            refused: Memory::new(settings.max_remembered),
             hot: Hot::default(),
             mapped: Mappings::new(settings.max_mapped_files),
             buffers: Buffers::for_chunks(settings.max_buffer_bytes),
@@ -314,10 +321,11 @@ impl Registry {
     pub async fn reload_catalog(&self) -> Result<Option<usize>, CatalogError> {
         let entries = self.resolver.reload_catalog().await?;
         self.reloaded.store(now(), Ordering::Relaxed);
-        self.resolver.forget_sources().await;
+        self.resolver.forget_sources();
         self.failures.clear();
         self.unresolved.clear();
         self.listed.clear();
+        self.refused.clear();
         Ok(entries)
     }
 
@@ -363,5 +371,10 @@ fn used_now() -> u64 {
 
 /// Seconds since 1970.
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    seconds(SystemTime::now())
+}
+
+/// The same of another time.
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,8 +1,12 @@
 //! From a tag to an image: freshness, evaluation, and which tags there are.
 
 use super::{
-    Behalf, Caller, Evaluated, Flight, Indexed, Registry, RegistryError, Result, allowance::leads_nowhere,
-    hot::Known, images::blocking, now,
+    Behalf, Caller, Evaluated, Flight, Indexed, Registry, RegistryError, Result,
+    allowance::leads_nowhere,
+    hot::Known,
+    images::blocking,
+    meanings::Counting::{Counted, Counts},
+    now,
 };
 use crate::{
     image::Options,
@@ -29,6 +33,17 @@ enum Freshness {
     Fresh,
     Stale,
     Expired,
+}
+
+/// The error with when it is found out again whether there is such a tag.
+fn looked_up_again(error: RegistryError, left: Duration) -> RegistryError {
+    match error {
+        RegistryError::ManifestUnknown { message } if !left.is_zero() => {
+            let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+            RegistryError::ManifestUnknown { message: format!("{message}; looked up again in {seconds} s") }
+        }
+        error => error,
+    }
 }
 
 impl Registry {
@@ -74,10 +89,21 @@ impl Registry {
         if let Some(error) = self.failure(repository, tag) {
             return Err(error);
         }
-        match (self.patient(update, wait).await, known) {
-            // Rather what it was than nothing.
-            (Err(RegistryError::OverLimit { .. }), Some(Known { image, .. })) => Ok(image),
-            (result, _) => result,
+        let Some(Known { image, .. }) = known else { return self.patient(update, wait).await };
+        // Rather what it was than nothing.
+        let client = (repository.clone(), tag.clone(), caller.client.clone());
+        if self.refused.get(&client).is_some() {
+            return Ok(image);
+        }
+        match self.patient(update, wait).await {
+            Err(error @ RegistryError::OverLimit { retry_after, .. }) => {
+                if self.refused.get(&client).is_none() {
+                    tracing::warn!(%repository, %tag, "what it led to before is served: {error}");
+                }
+                self.refused.put(client, (), retry_after);
+                Ok(image)
+            }
+            result => result,
         }
     }
 
@@ -97,8 +123,10 @@ impl Registry {
 
     /// Why the tag led nowhere a moment ago.
     fn failure(&self, repository: &RepositoryName, tag: &Tag) -> Option<RegistryError> {
-        let failure = self.failures.get(&(repository.clone(), tag.clone()));
-        failure.or_else(|| if *tag == latest() { self.unresolved.get(repository) } else { None })
+        let failure = self.failures.get_with_left(&(repository.clone(), tag.clone()));
+        failure
+            .map(|(error, left)| looked_up_again(error, left))
+            .or_else(|| if *tag == latest() { self.unresolved.get(repository) } else { None })
     }
 
     /// What the index knows of a tag. A row that cannot be read is as good as none: it will be written again.
@@ -147,15 +175,23 @@ impl Registry {
         let (this, key) = (self.clone(), (repository.clone(), tag.clone()));
         self.updating.join(behalf, key.clone(), || async move {
             let (repository, tag) = key;
-            let result = this.find(&repository, &tag).await;
-            if let Err(error) = &result {
-                this.remember_failure(repository, tag, error).await;
+            match this.find(&repository, &tag).await {
+                Ok(image) => Ok(image),
+                Err(error) => Err(match this.remember_failure(repository, tag, &error).await {
+                    Some(duration) => looked_up_again(error, duration),
+                    None => error,
+                }),
             }
-            result
         })
     }
 
-    async fn remember_failure(self: &Arc<Self>, repository: RepositoryName, tag: Tag, error: &RegistryError) {
+    /// Remembers why a tag leads nowhere; for how long, if it does.
+    async fn remember_failure(
+        self: &Arc<Self>,
+        repository: RepositoryName,
+        tag: Tag,
+        error: &RegistryError,
+    ) -> Option<Duration> {
         match error {
             RegistryError::NameUnknown { .. }
             | RegistryError::ManifestUnknown { .. }
@@ -171,13 +207,9 @@ impl Registry {
             error if self.lasts(error).is_some() => tracing::warn!(%repository, %tag, "{error}"),
             _ => {}
         }
-        if let Some(duration) = self.lasts(error) {
-            let duration = match leads_nowhere(error) {
-                true => self.look_ups.rest(&tag, duration, Instant::now()),
-                false => duration,
-            };
-            self.failures.put((repository, tag), error.clone(), duration);
-        }
+        let duration = self.look_ups.rest(&tag, self.lasts(error)?, Instant::now());
+        self.failures.put((repository, tag), error.clone(), duration);
+        Some(duration)
     }
 
     /// How long it is not tried again what failed like this; nothing if it may go better at once.
@@ -189,6 +221,8 @@ impl Registry {
             }
             E::NotAnImage { .. }
             | E::EvaluationFailed { .. }
+            | E::SourceBroken { .. }
+            | E::SourceUnreachable { .. }
             | E::BuildFailed { .. }
             | E::TimedOut { .. }
             | E::StorageFull { .. } => Some(self.settings.failure_ttl),
@@ -250,17 +284,26 @@ impl Registry {
     async fn resolve_tag(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<Arc<Evaluated>> {
         use RegistryError as E;
         let unresolved = if *tag == latest() { None } else { self.unresolved.get(repository) };
-        let current = match unresolved {
-            Some(error) => Err(error),
-            None => self.evaluate(repository, None).await,
+        let (current, counting) = match unresolved {
+            Some(error) => (Err(error), Counts),
+            None => {
+                // A wrong name counts once, whatever its tag is.
+                let counting = if self.is_exempt(repository, None).await { Counts } else { Counted };
+                (self.evaluate(repository, None, Counts).await, counting)
+            }
         };
         let current = match current {
             Ok(current) => current,
-            // Other revisions may have what this one has not, or evaluate where it does not.
-            Err(error @ (E::NameUnknown { .. } | E::NotAnImage { .. } | E::EvaluationFailed { .. }))
-                if *tag != latest() =>
-            {
-                let revision = self.evaluate(repository, Some(tag.clone())).await;
+            // Other revisions may have what this one has not, or evaluate or exist where it does not.
+            Err(
+                error @ (E::NameUnknown { .. }
+                | E::NotAnImage { .. }
+                | E::EvaluationFailed { .. }
+                | E::SourceBroken { .. }),
+            ) if *tag != latest() => {
+                // What cannot be fetched has not been counted.
+                let counting = if leads_nowhere(&error) { counting } else { Counts };
+                let revision = self.evaluate(repository, Some(tag.clone()), counting).await;
                 return revision.map_err(|other| match other {
                     E::ManifestUnknown { .. } => error,
                     other => other,
@@ -274,7 +317,7 @@ impl Registry {
         {
             return Ok(current);
         }
-        self.evaluate(repository, Some(tag.clone())).await.map_err(|error| match error {
+        self.evaluate(repository, Some(tag.clone()), Counts).await.map_err(|error| match error {
             E::ManifestUnknown { message } => {
                 let tags = self.alias_tags(repository, &current.resolution);
                 let has: Vec<&str> = tags.iter().map(Tag::as_str).collect();
@@ -318,7 +361,7 @@ impl Registry {
             (Some(evaluated), _) => Ok(evaluated),
             (None, Some(error)) => Err(error),
             (None, None) => {
-                let evaluation = || self.evaluation(&key, &caller.behalf());
+                let evaluation = || self.evaluation(&key, &caller.behalf(), Counts);
                 self.patient(evaluation, self.settings.pull_wait).await
             }
         };

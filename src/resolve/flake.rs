@@ -3,15 +3,17 @@
 use super::{
     ImageName, Resolution, ResolveError,
     evaluation::{self, Answer, Application, Found, Outcome, Query},
+    last_fetch::MaxAge,
     near,
     revision::{Revision, Revisions},
-    source::{Evaluators, Fetched, MaxAge, Ping, Source},
+    source::{Evaluators, Fetched, Ping, Source},
 };
 use crate::{
     image::Selection,
     nix::{Caches, EvaluatorError, StoreDir, hide_secrets},
     oci::RepositoryName,
 };
+use std::time::Duration;
 
 /// Evaluations that may be spent on finding what cannot be evaluated.
 const MAX_SEARCH: usize = 48;
@@ -93,8 +95,13 @@ impl Flake {
     }
 
     /// Takes nothing for current any more.
-    pub(super) async fn forget(&self) {
-        self.source.forget().await;
+    pub(super) fn forget(&self) {
+        self.source.forget();
+    }
+
+    /// How long an evaluation may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.source.timeout()
     }
 
     async fn resolve_in(&self, source: &Fetched, name: &ImageName) -> Result<Resolution, ResolveError> {

@@ -2,7 +2,9 @@
 
 mod catalog;
 mod evaluation;
+mod fetch_error;
 mod flake;
+mod last_fetch;
 mod name;
 mod near;
 mod package;
@@ -13,12 +15,13 @@ mod source;
 
 pub use catalog::{Catalog, CatalogError};
 pub use flake::{Flake, Listing};
+pub use last_fetch::MaxAge;
 pub use name::{ImageName, ImageNameError};
 pub use near::find as near_misses;
 pub use package_set::PackageSet;
 pub use remote::Remote;
 pub use revision::{Revision, Revisions, is_commit, may_be_commit};
-pub use source::{Evaluators, MaxAge, Ping};
+pub use source::{Evaluators, Ping};
 
 use crate::{
     image::Selection,
@@ -73,6 +76,15 @@ pub enum ResolveError {
     /// The source has no such revision, or no revisions at all.
     #[error("{0}")]
     TagUnknown(String),
+    /// The revision exists, and has no such attribute or entry.
+    #[error("{0}")]
+    UnknownAtRevision(String),
+    /// The source as it is configured cannot be fetched, however often that is tried.
+    #[error("{0}")]
+    Source(String),
+    /// The server of a source, or of one of its inputs, cannot be asked now. Nothing is known of what it has.
+    #[error("{0}")]
+    Unreachable(String),
     /// The attribute exists, and is not a derivation.
     #[error("{0}")]
     NotADerivation(String),
@@ -95,7 +107,7 @@ impl ResolveError {
     /// The same of a revision that is there: what it has not is another matter than what the source has not.
     fn at_revision(self) -> Self {
         match self {
-            Self::Unknown(message) => Self::TagUnknown(message),
+            Self::Unknown(message) => Self::UnknownAtRevision(message),
             error => error,
         }
     }
@@ -147,12 +159,12 @@ impl Resolver {
     }
 
     /// Fetches flake and package set anew when they are needed next.
-    pub async fn forget_sources(&self) {
+    pub fn forget_sources(&self) {
         if let Some(flake) = &self.flake {
-            flake.forget().await;
+            flake.forget();
         }
         if let Some(set) = &self.package_set {
-            set.forget().await;
+            set.forget();
         }
     }
 
@@ -175,8 +187,12 @@ impl Resolver {
         flake.chain(set).collect()
     }
 
-    /// What the name means as the source is now: its `latest`.
+    /// What the name means as the source is now: its `latest`. To find out takes no longer than one evaluation may.
     pub async fn resolve(&self, name: &RepositoryName) -> Result<Resolution, ResolveError> {
+        self.in_time(self.find(name)).await
+    }
+
+    async fn find(&self, name: &RepositoryName) -> Result<Resolution, ResolveError> {
         if let Some(resolution) = self.entry(name).await {
             return Ok(resolution);
         }
@@ -200,8 +216,28 @@ impl Resolver {
         Err(ResolveError::Unknown(nowhere.join("; and ")))
     }
 
-    /// What the name means at a branch, tag or commit of the source; the tag is not `latest`, nor another name of it.
+    /// What the name means at a branch, tag or commit of the source; the tag is not `latest`, nor another name of it. To
+    /// find out takes no longer than one evaluation may.
     pub async fn resolve_revision(
+        &self,
+        name: &RepositoryName,
+        revision: &Revision<'_>,
+    ) -> Result<Resolution, ResolveError> {
+        self.in_time(self.find_revision(name, revision)).await
+    }
+
+    /// Fetching, and evaluating as often as inputs turn out to be needed, share one time limit.
+    async fn in_time(
+        &self,
+        work: impl Future<Output = Result<Resolution, ResolveError>>,
+    ) -> Result<Resolution, ResolveError> {
+        let of_set = || self.package_set.as_ref().map(PackageSet::timeout);
+        let Some(limit) = self.flake.as_ref().map(Flake::timeout).or_else(of_set) else { return work.await };
+        let late = |_| Err(EvaluatorError::TimedOut(limit).into());
+        tokio::time::timeout(limit, work).await.unwrap_or_else(late)
+    }
+
+    async fn find_revision(
         &self,
         name: &RepositoryName,
         revision: &Revision<'_>,
@@ -211,7 +247,7 @@ impl Resolver {
             Some(_) => Vec::new(),
             None => self.sources(name)?,
         };
-        let mut nowhere = Vec::new();
+        let (mut nowhere, mut exists) = (Vec::new(), false);
         for source in &sources {
             let answer = match source {
                 Source::Flake(flake, name) => flake.resolve_revision(name, revision).await,
@@ -219,10 +255,15 @@ impl Resolver {
             };
             match answer {
                 Err(ResolveError::TagUnknown(message)) => nowhere.push(message),
+                Err(ResolveError::UnknownAtRevision(message)) => {
+                    nowhere.push(message);
+                    exists = true;
+                }
                 answer => return answer,
             }
         }
-        Err(ResolveError::TagUnknown(if nowhere.is_empty() { none() } else { nowhere.join("; and ") }))
+        let message = if nowhere.is_empty() { none() } else { nowhere.join("; and ") };
+        Err(if exists { ResolveError::UnknownAtRevision(message) } else { ResolveError::TagUnknown(message) })
     }
 
     /// Where a name can mean something, besides the catalog.

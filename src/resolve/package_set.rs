@@ -3,16 +3,17 @@
 use super::{
     Resolution, ResolveError,
     evaluation::{self, Answer, Found, Outcome, Query},
+    last_fetch::MaxAge,
     near,
     revision::{Revision, Revisions},
-    source::{Evaluators, Fetched, MaxAge, Ping, Source},
+    source::{Evaluators, Fetched, Ping, Source},
 };
 use crate::{
     image::{Package, Selection, Settings},
     nix::{EvaluatorError, StoreDir, hide_secrets},
     oci::RepositoryName,
 };
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, time::Duration};
 
 /// What every image has, if the set does: what nearly every program that speaks to others looks for.
 const ALWAYS: [&str; 2] = ["cacert", "iana-etc"];
@@ -94,8 +95,13 @@ impl PackageSet {
     }
 
     /// Takes nothing for current any more.
-    pub(super) async fn forget(&self) {
-        self.source.forget().await;
+    pub(super) fn forget(&self) {
+        self.source.forget();
+    }
+
+    /// How long an evaluation may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.source.timeout()
     }
 
     /// Whether it can be evaluated at all; no package is looked at.

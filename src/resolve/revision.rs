@@ -4,9 +4,10 @@
 
 use super::{
     ResolveError,
+    fetch_error::FetchError,
     source::{Fetched, Source},
 };
-use crate::{nix::EvaluatorError, oci::Tag};
+use crate::oci::Tag;
 
 /// Digits of the shortest abbreviation of a commit that git makes by itself.
 const MIN_ABBREVIATION: usize = 7;
@@ -64,7 +65,7 @@ impl Revision<'_> {
         let mut failure = None;
         for reference in self.references(source.reference(), allowed).map_err(|reason| unknown(&reason))? {
             match source.fetch(&reference).await {
-                Err(EvaluatorError::Failed(reason)) => failure = failure.or(Some(reason)),
+                Err(FetchError::Missing(reason)) => failure = failure.or(Some(reason)),
                 fetched => return Ok(fetched?),
             }
         }

@@ -7,12 +7,14 @@
 use super::{
     ResolveError,
     evaluation::{self, Answer, Query},
+    fetch_error::{self, FetchError},
+    last_fetch::{LastFetch, MaxAge},
 };
 use crate::nix::{Evaluator, EvaluatorError, HeldPaths, NixDaemon, hide_secrets};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -43,28 +45,9 @@ pub(super) struct Source {
     /// Whether it is a package set, which need not be a flake.
     is_set: bool,
     nix: Evaluators,
-    max_age: MaxAge,
-    current: tokio::sync::Mutex<Option<Current>>,
-    /// Inputs that evaluations have needed: they are fetched together with the source from then on.
+    last: LastFetch<Fetched>,
+    /// Inputs that evaluations of the source as it is configured have needed: they are fetched with it from then on.
     needed: Mutex<BTreeSet<String>>,
-}
-
-/// How long it is taken for current what fetching a source came to.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct MaxAge {
-    /// The source.
-    pub fetched: Duration,
-    /// That it could not be fetched. Whoever has it allows only so many attempts, and each name that is asked for would
-    /// make one.
-    pub failed: Duration,
-}
-
-/// What fetching the source as it is configured came to.
-#[derive(Debug)]
-struct Current {
-    at: Instant,
-    max_age: Duration,
-    found: Result<Arc<Fetched>, EvaluatorError>,
 }
 
 /// A source at one revision, in the store.
@@ -131,8 +114,8 @@ impl Source {
     /// that they have not changed costs nothing but a look.
     pub(super) fn new(reference: String, is_set: bool, nix: Evaluators, max_age: MaxAge) -> Self {
         let max_age = if is_local(&reference) { MaxAge::default() } else { max_age };
-        let (current, needed) = Default::default();
-        Self { reference, is_set, nix, max_age, current, needed }
+        let last = LastFetch::new(max_age, nix.evaluator.timeout());
+        Self { reference, is_set, nix, last, needed: Mutex::default() }
     }
 
     /// The reference, with passwords and tokens.
@@ -147,50 +130,57 @@ impl Source {
 
     /// The source as it is now, or was less than `max_age` ago. Evaluations that begin at the same time share it.
     pub(super) async fn current(&self) -> Result<Arc<Fetched>, ResolveError> {
-        let asked = Instant::now();
-        let mut current = self.current.lock().await;
-        if let Some(current) = &*current
-            && (current.at >= asked || current.at.elapsed() < current.max_age)
-        {
-            return Ok(current.found.clone()?);
-        }
-        // What fails is forgotten: it is not known any more what the source is.
-        *current = None;
-        let found = self.fetch(&self.reference).await.map(Arc::new);
-        let (at, max_age) = match &found {
-            Ok(fetched) => (fetched.at, self.max_age.fetched),
-            // Others waited for it, perhaps for long.
-            Err(EvaluatorError::Failed(_) | EvaluatorError::TimedOut(_)) => {
-                (Instant::now(), self.max_age.failed)
-            }
-            Err(EvaluatorError::Unavailable { .. } | EvaluatorError::Answer { .. }) => return Ok(found?),
-        };
-        *current = Some(Current { at, max_age, found: found.clone() });
-        Ok(found?)
+        Ok(self.last.get(self.fetch(&self.reference)).await?)
     }
 
-    /// Takes nothing for current any more.
-    pub(super) async fn forget(&self) {
-        *self.current.lock().await = None;
+    /// Takes nothing for current any more, nor what is being fetched. Does not wait for that.
+    pub(super) fn forget(&self) {
+        self.last.forget();
     }
 
-    /// The source at another reference.
-    pub(super) async fn fetch(&self, reference: &str) -> Result<Fetched, EvaluatorError> {
+    /// How long an evaluation may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.nix.evaluator.timeout()
+    }
+
+    /// The source at this reference, with inputs that were needed before as far as it has them.
+    pub(super) async fn fetch(&self, reference: &str) -> Result<Fetched, FetchError> {
         let at = Instant::now();
-        let fetched =
-            |tree, inputs| Fetched { reference: reference.into(), at, tree, inputs: Mutex::new(inputs) };
+        let mut fetched = Fetched { reference: reference.into(), at, tree: None, inputs: Mutex::default() };
         if reference.starts_with('<') {
-            return Ok(fetched(None, BTreeMap::new()));
+            return Ok(fetched);
         }
-        let needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let found = match self.call(Some(reference), None, &needed).await {
-            // An input that is not needed any more must not be what it fails for.
-            Err(EvaluatorError::Failed(_)) if !needed.is_empty() => {
-                self.call(Some(reference), None, &BTreeSet::new()).await
+        let of_source = |error| FetchError::of_source(error, is_local(reference));
+        // The source alone: whatever it fails for, it is asked for once.
+        let found = self.call(Some(reference), None, &BTreeSet::new()).await.map_err(of_source)?;
+        let inputs = self.needed_inputs(&found.tree, self.is_as_configured(&fetched)).await;
+        fetched.tree = Some(found.tree);
+        fetched.inputs = Mutex::new(inputs);
+        Ok(fetched)
+    }
+
+    /// The inputs that were needed before, in one go. An evaluation that needs one that is not among them asks for it.
+    async fn needed_inputs(&self, tree: &Tree, is_as_configured: bool) -> BTreeMap<String, Tree> {
+        let needed = self.needed().clone();
+        if needed.is_empty() {
+            return BTreeMap::new();
+        }
+        let inputs = match self.call(None, Some(tree), &needed).await {
+            Ok(found) => found.inputs,
+            Err(error) => {
+                tracing::debug!("inputs are fetched when they are needed: {error}");
+                BTreeMap::new()
             }
-            found => found,
-        }?;
-        Ok(fetched(Some(found.tree), found.inputs))
+        };
+        if is_as_configured {
+            // Without those that the lock file has no more. If one of them failed, evaluations tell anew which they need.
+            self.needed().retain(|name| inputs.contains_key(name) || !needed.contains(name));
+        }
+        inputs
+    }
+
+    fn needed(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.needed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn call(
@@ -240,8 +230,8 @@ impl Source {
                 answer => return Ok(answer?),
             };
             let Some(name) = needed_input(&reason) else { return Err(EvaluatorError::Failed(reason).into()) };
-            if begun.elapsed() > self.nix.evaluator.timeout() {
-                return Err(EvaluatorError::TimedOut(self.nix.evaluator.timeout()).into());
+            if begun.elapsed() > self.timeout() {
+                return Err(EvaluatorError::TimedOut(self.timeout()).into());
             }
             self.add_input(fetched, tree.as_ref(), name).await?;
         }
@@ -263,9 +253,9 @@ impl Source {
         fetched: &Fetched,
         tree: Option<&Tree>,
         name: String,
-    ) -> Result<(), EvaluatorError> {
+    ) -> Result<(), ResolveError> {
         let inputs = || fetched.inputs.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed = |reason| EvaluatorError::Failed(reason);
+        let failed = |reason| ResolveError::from(EvaluatorError::Failed(reason));
         // The name is the evaluation's word, and is looked up in the lock file: nothing else can be fetched by it.
         if inputs().contains_key(&name) {
             return Err(failed(format!("the input {name} was fetched, and the evaluation does not find it")));
@@ -273,13 +263,15 @@ impl Source {
         if inputs().len() >= MAX_INPUTS {
             return Err(failed(format!("it needs more than {MAX_INPUTS} inputs of its flake.lock")));
         }
-        let found = self.call(None, tree, &BTreeSet::from([name.clone()])).await?;
+        let found = self.call(None, tree, &BTreeSet::from([name.clone()])).await;
+        let found = found.map_err(fetch_error::of_input)?;
         let Some(tree) = found.inputs.get(&name) else {
             return Err(failed(format!("flake.lock has no input {name}")));
         };
         inputs().insert(name.clone(), tree.clone());
-        let mut needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
-        if needed.len() < MAX_INPUTS {
+        // What a revision needs that a client chose says nothing of the source as it is.
+        let mut needed = self.needed();
+        if self.is_as_configured(fetched) && needed.len() < MAX_INPUTS {
             needed.insert(name);
         }
         Ok(())

@@ -21,6 +21,7 @@ mod conforming;
 mod disk_full;
 mod fairness;
 mod faults;
+mod fetching;
 mod flake_config;
 mod flakes;
 mod forgetting;

@@ -119,7 +119,8 @@ fn a_tag_that_is_none_costs_no_evaluation_of_its_own_and_no_names_latest() {
         ("MAX_CLIENT_UNKNOWN", "0"),
     ];
     let registry = Registry::start_with(&settings);
-    registry.manifest("packages/hello", "v0").is_error(404, "MANIFEST_UNKNOWN");
+    let message = registry.manifest("packages/hello", "v0").is_error(404, "MANIFEST_UNKNOWN");
+    assert!(message.contains("; looked up again in "), "{message}");
     // What the name means: the tag could be its version.
     assert_eq!(evaluations.all.load(Ordering::SeqCst), 1);
     for n in 1..10 {

@@ -252,15 +252,15 @@ fn a_lock_file_names_nothing_of_the_host() {
 }
 
 /// Files behind HTTPS, on this machine.
-struct Server {
+pub struct Server {
     child: Child,
-    url: String,
-    root: TempDir,
-    authority: Authority,
+    pub url: String,
+    pub root: TempDir,
+    pub authority: Authority,
 }
 
 impl Server {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (root, authority) = (tempfile::tempdir().unwrap(), Authority::new());
         authority.sign("server", "2");
         let program = "import http.server, os, ssl, sys\n\
@@ -293,7 +293,7 @@ impl Server {
     }
 
     /// An archive of a flake, and its hash.
-    fn tarball(&self, name: &str, flake: &str) -> String {
+    pub fn tarball(&self, name: &str, flake: &str) -> String {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("top");
         fs::create_dir(&folder).unwrap();
@@ -382,7 +382,7 @@ fn locked_inputs_are_fetched_when_they_are_needed_and_what_code_fetches_is_too()
     // The source, and each input when it turned out to be needed.
     assert_eq!(fetches.all.swap(0, Ordering::SeqCst), 4);
     ask(&expected);
-    assert_eq!(fetches.all.swap(0, Ordering::SeqCst), 1, "they are fetched together from then on");
+    assert_eq!(fetches.all.swap(0, Ordering::SeqCst), 2, "its inputs are fetched together from then on");
     registry.pull("packages/hello", "latest");
 
     // What the lock file does not state is not taken.
