@@ -91,6 +91,12 @@ pub(super) struct Subject<'a> {
     caches: bool,
 }
 
+impl Tree {
+    fn hash(&self) -> Option<&str> {
+        self.0.get("narHash")?.as_str()
+    }
+}
+
 impl Fetched {
     /// The reference as people may see it, without passwords and tokens.
     pub(super) fn shown(&self) -> String {
@@ -200,7 +206,7 @@ impl Source {
         caches: bool,
         query: Query<'_>,
     ) -> Result<Answer, ResolveError> {
-        let begun = Instant::now();
+        let (begun, shown) = (Instant::now(), fetched.shown());
         let mut tree = fetched.tree.clone();
         let mut fetches = 0;
         loop {
@@ -213,13 +219,20 @@ impl Source {
                     return Err(EvaluatorError::Failed(reason).into());
                 }
                 fetched.inputs.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                tree = self.fetch(&fetched.reference).await?.tree;
+                let again = self.fetch(&fetched.reference).await?.tree;
+                // What is known of the one that was collected would be said of another.
+                if again.as_ref().map(Tree::hash) != tree.as_ref().map(Tree::hash) {
+                    self.forget();
+                    let reason = format!("{} changed while it was being evaluated", fetched.shown());
+                    return Err(ResolveError::Unreachable(reason));
+                }
+                tree = again;
                 continue;
             };
             let subject = Subject {
                 source: tree.as_ref(),
                 inputs,
-                flake: fetched.reference.trim_matches(['<', '>']),
+                flake: shown.trim_matches(['<', '>']),
                 set: self.is_set,
                 local: is_local(&fetched.reference),
                 systems,
