@@ -132,10 +132,10 @@ fn no_expression_reads_the_host() {
         "builtins.readFile \"/etc/nix/nix.conf\"".into(),
         format!("builtins.pathExists {p}/secret"),
         "import <nixpkgs> { }".into(),
-        // Shows that what is read does arrive.
-        "\"own \" + builtins.readFile ./own".into(),
+        // Shows that what may be read does arrive: the source's own files, and what is built on the way.
+        "builtins.readFile ./own + builtins.readFile (derivation { name = \"x\"; system = \"x86_64-linux\"; builder = \"/bin/sh\"; args = [ \"-c\" \"echo built >$out\" ]; })".into(),
     ];
-    fs::write(flake.dir.path().join("own"), "file").unwrap();
+    fs::write(flake.dir.path().join("own"), "own and ").unwrap();
     telling(&flake, &attempts);
     let registry = bed.registry(&flake, &[("MAX_CLIENT_EVALUATIONS", "0")]);
     for (n, attempt) in attempts.iter().enumerate() {
@@ -143,10 +143,10 @@ fn no_expression_reads_the_host() {
             registry.manifest(&format!("packages/t{n}"), "latest").is_error(422, "MANIFEST_UNKNOWN");
         if let Some((_, told)) = message.split_once("it is <") {
             let told = told.split('>').next().unwrap().trim();
-            assert!(["", "own file", "false"].contains(&told), "{attempt} gives {told:?}");
+            assert!(["", "own and built", "false"].contains(&told), "{attempt} gives {told:?}");
         }
         if n == attempts.len() - 1 {
-            assert!(message.contains("it is <own file>"), "{message}");
+            assert!(message.contains("it is <own and built"), "{message}");
         }
     }
     assert!(!registry.log().contains(&secret.text), "{}", registry.log());
