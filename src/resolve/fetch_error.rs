@@ -4,6 +4,9 @@
 use super::ResolveError;
 use crate::nix::EvaluatorError;
 
+/// How lines begin by which git and ssh say why they failed. Then it is they who know: Nix 2.26 goes on after a failed
+/// fetch, and says that the branch is not in a repository that it could not ask.
+const OF_GIT: [&str; 3] = ["fatal: ", "ERROR: ", "ssh: "];
 /// What Nix appends of an HTTP response, which is the server's text.
 const RESPONSE: &str = "response body:";
 
@@ -69,7 +72,7 @@ impl FetchError {
     /// this host, which has none.
     pub(super) fn of_source(error: EvaluatorError, is_local: bool) -> Self {
         let EvaluatorError::Failed(reason) = error else { return Self::Fetcher(error) };
-        let text = normal(&reason);
+        let (text, _) = decisive(&reason);
         if has(&text, &MISSING) {
             Self::Missing(reason)
         } else if is_local || has(&text, &WRONG) {
@@ -85,8 +88,9 @@ impl FetchError {
 pub(super) fn of_input(error: EvaluatorError) -> ResolveError {
     match error {
         EvaluatorError::Failed(reason) => {
-            let text = normal(&reason);
-            match has(&text, &UNREACHABLE) && !has(&text, &MISSING) {
+            let (text, is_of_git) = decisive(&reason);
+            let is_final = has(&text, &MISSING) || has(&text, &WRONG);
+            match !is_final && (is_of_git || has(&text, &UNREACHABLE)) {
                 true => ResolveError::Unreachable(reason),
                 false => EvaluatorError::Failed(reason).into(),
             }
@@ -106,8 +110,14 @@ impl From<FetchError> for ResolveError {
     }
 }
 
-fn normal(reason: &str) -> String {
-    reason.split(RESPONSE).next().unwrap_or(reason).replace('’', "'").to_lowercase()
+/// The part of an error that says why, in lower case, and whether it is git's.
+fn decisive(reason: &str) -> (String, bool) {
+    let of_git = |line: &&str| OF_GIT.iter().any(|start| line.starts_with(start));
+    let lines: Vec<&str> = reason.lines().filter(of_git).collect();
+    match lines.is_empty() {
+        true => (reason.split(RESPONSE).next().unwrap_or(reason).to_lowercase(), false),
+        false => (lines.join("\n").to_lowercase(), true),
+    }
 }
 
 fn has(text: &str, some: &[&str]) -> bool {
@@ -153,6 +163,8 @@ mod tests {
             (git.into(), "unreachable"),
             (format!("{git}fatal: unable to access 'https://h/r/': Could not resolve host: h"), "unreachable"),
             (format!("{git}ssh: connect to host h port 22: Connection refused\nfatal: Could not read from remote repository."), "unreachable"),
+            ("resolving Git reference 'v9': revspec 'v9' not found\nfatal: unable to access 'https://h/r/': Failed to connect".into(), "unreachable"),
+            ("resolving Git reference 'v9': revspec 'v9' not found\nfatal: couldn't find remote ref v9".into(), "missing"),
             ("something new".into(), "unreachable"),
             (format!("{git}fatal: repository 'https://h/r/' not found"), "wrong"),
             (format!("{git}ERROR: Repository not found.\nfatal: Could not read from remote repository."), "wrong"),
@@ -174,6 +186,7 @@ mod tests {
             matches!(of_input(EvaluatorError::Failed(reason.into())), ResolveError::Unreachable(_))
         };
         for reason in [
+            "Cannot find Git revision '0123' in ref 'x'\nfatal: unable to access 'https://h/r/'",
             "unable to download 'https://h/x': HTTP error 503",
             "Failed to fetch git repository 'https://h/r'",
         ] {

@@ -113,7 +113,7 @@ fn a_server_that_cannot_be_asked_says_nothing_of_tags() {
     drop(server);
     // More than a client may ask for in vain.
     for tag in ["v2", "v3", "v4", "v5"] {
-        unavailable(&registry, tag, "now: Failed to fetch");
+        unavailable(&registry, tag, "fatal: unable to access");
     }
     // Git's repository is kept for an hour, and a forge refuses for no reason that could be had here.
     fetcher.serve("refusing", |mut client| {
