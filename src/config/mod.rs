@@ -335,7 +335,8 @@ impl Config {
                 max_connections,
                 max_client_connections: match raw.max_client_connections {
                     Some(number) => parse("MAX_CLIENT_CONNECTIONS", Some(number), count)?,
-                    None => (max_connections as usize / 2).max(1),
+                    // Of a single one there is no half, so there is no share.
+                    None => max_connections as usize / 2,
                 },
                 header_timeout: parse("HEADER_TIMEOUT", raw.header_timeout, positive)?,
                 idle_timeout: parse("IDLE_TIMEOUT", raw.idle_timeout, positive)?,

@@ -14,6 +14,9 @@ const MIN_ABBREVIATION: usize = 7;
 /// Digits of a whole one, by SHA-1 and SHA-256.
 const WHOLE: [usize; 2] = [40, 64];
 
+/// Why a tag that is, or may be, a commit is refused.
+const COMMIT_OF_NOBODY: &str = ": it looks like a commit, and this registry has come to none like it by a branch or tag (REVISIONS=refs)";
+
 /// Which revisions of a source tags may choose (`REVISIONS`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Revisions {
@@ -66,7 +69,15 @@ impl Revision<'_> {
         for reference in self.references(source.reference(), allowed).map_err(|reason| unknown(&reason))? {
             match source.fetch(&reference).await {
                 Err(FetchError::Missing(reason)) => failure = failure.or(Some(reason)),
-                fetched => return Ok(fetched?),
+                fetched => {
+                    let fetched = fetched?;
+                    let commit = fetched.revision();
+                    // Forges take any digits that a hash begins with for the commit, however few.
+                    if allowed == Revisions::Refs && self.abbreviates(commit.as_deref(), &reference) {
+                        return Err(unknown(COMMIT_OF_NOBODY));
+                    }
+                    return Ok(fetched);
+                }
             }
         }
         Err(unknown(&failure.map_or_else(String::new, |reason| format!(": {reason}"))))
@@ -75,6 +86,13 @@ impl Revision<'_> {
     /// Whether the source is asked for it at all.
     pub(super) fn is_looked_up(&self, source: &Source, allowed: Revisions) -> bool {
         self.references(source.reference(), allowed).is_ok_and(|references| !references.is_empty())
+    }
+
+    /// Whether the tag led to a commit by being the beginning of its hash, rather than by a branch or tag of that name.
+    fn abbreviates(&self, commit: Option<&str>, reference: &str) -> bool {
+        let tag = self.tag.as_str().to_ascii_lowercase();
+        commit
+            .is_some_and(|commit| is_hash(&tag, 1) && commit.starts_with(&tag) && !reference.contains(commit))
     }
 
     /// The references that the tag can mean, in the order to try them; none for sources without revisions. A tag's
@@ -95,11 +113,7 @@ impl Revision<'_> {
         // Of git it can be asked for a branch or a tag alone, whatever hash it looks like. Expressions it resolves there, too.
         let is_certain = is_git && !is_commit(tag) && !is_expression(tag);
         if commit.is_none() && may_be_commit(self.tag) && !is_certain && has_revisions(source) {
-            return Err(
-                ": it looks like a commit, and this registry has come to none like it by a branch or tag \
-                 (REVISIONS=refs)"
-                    .into(),
-            );
+            return Err(COMMIT_OF_NOBODY.into());
         }
         let wanted = commit.unwrap_or(tag);
         Ok(match scheme {
@@ -265,6 +279,18 @@ mod tests {
             at("git+https://h/r?ref=main&dir=s", COMMIT, Revisions::Commits, None).unwrap(),
             [format!("git+https://h/r?dir=s&rev={COMMIT}&allRefs=1")]
         );
+    }
+
+    #[test]
+    fn a_few_digits_are_a_branch_unless_they_begin_the_hash_that_they_led_to() {
+        let abbreviates = |tag: &str, commit, reference: &str| {
+            Revision { tag: &tag.parse().unwrap(), known: None }.abbreviates(commit, reference)
+        };
+        assert!(abbreviates("0123", Some(COMMIT), "github:o/r/0123"));
+        assert!(!abbreviates("2024", Some(COMMIT), "github:o/r/2024"));
+        assert!(!abbreviates("v0123", Some(COMMIT), "github:o/r/v0123"));
+        assert!(!abbreviates("0123", None, "github:o/r/0123"));
+        assert!(!abbreviates("0123", Some(COMMIT), &format!("github:o/r/{COMMIT}")), "which is known");
     }
 
     #[test]
