@@ -169,6 +169,7 @@ cat >"$machine/srv/examples/probe" <<-'END'
 		{ echo >"$folder/.probe"; } 2>/dev/null && rm "$folder/.probe" && echo "writes in $folder"
 	done
 	[ -n "$NIX_USER_CONF_FILES" ] && grep -l secret.example "$NIX_USER_CONF_FILES" >/dev/null && echo "reads the access tokens"
+	grep -q password /etc/nix/netrc 2>/dev/null && echo "reads the passwords of Nix"
 	for address in 127.0.0.1 169.254.169.254; do
 		nc -w 1 $address 6500 </dev/null >/dev/null 2>&1 && echo "reaches $address"
 	done
@@ -194,6 +195,7 @@ confined() {
 	diff - <(within fetcher) <<-END || return 1
 		ends
 		reads the access tokens
+		reads the passwords of Nix
 		sees /run/credentials/it/access-tokens
 		sees /srv/flake
 		sees /var/cache/forge-fetcher

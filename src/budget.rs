@@ -1,7 +1,7 @@
 //! What reading one image may cost the registry, whatever its bytes say: memory and time.
 //!
-//! A reading has one budget, which all its threads share. Whoever is about to allocate by what foreign bytes say charges
-//! that here first: [`Budget::charge`] for what lives as long as the reading, [`Budget::hold`] for what goes earlier. What
+//! A reading has one budget, which all its threads share. Code that allocates by what foreign bytes say charges that here
+//! first: [`Budget::charge`] for what lives as long as the reading, [`Budget::hold`] for what goes earlier. What
 //! does not depend on them (buffers of a fixed size, a thread's stack) is not counted.
 //!
 //! Time has two parts, because a large image on a slow disk is not an attack. The processor time of work that is not

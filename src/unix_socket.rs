@@ -22,7 +22,7 @@ use tokio::net::UnixListener;
 #[derive(Debug)]
 pub struct UnixSocket {
     path: PathBuf,
-    /// Whoever takes the name gets to keep it. An inode alone can be used again.
+    /// The last process to take the name keeps it. An inode alone can be used again.
     mark: (u64, i64, i64),
 }
 

@@ -155,7 +155,10 @@ let
           ++ settings.folders
         );
         ReadOnlyPaths = [ "-+/run" ];
-        InaccessiblePaths = [ "-+/run/${name}-root" ]; # the same tree a second time
+        InaccessiblePaths = [
+          "-+/run/${name}-root" # the same tree a second time
+        ]
+        ++ settings.hidden;
         # Nix, and git, which it starts for some sources.
         NoExecPaths = "/";
         ExecPaths = [ "/nix/store" ];
@@ -173,6 +176,7 @@ let
       }
       // builtins.removeAttrs settings [
         "folders"
+        "hidden"
         "uris"
       ];
   };
@@ -190,6 +194,7 @@ in
         (optionalAttrs (cfg.evaluator.accessTokensFile != null) { NIX_USER_CONF_FILES = "%d/access-tokens"; })
         {
           inherit folders;
+          hidden = [ ];
           uris = cfg.evaluator.allowedInputs ++ insecure;
           ExecStart = evaluate [
             "--extra-experimental-features"
@@ -209,6 +214,7 @@ in
         { NIX_PATH = concatStringsSep ":" cfg.evaluator.nixPath; }
         {
           folders = builtins.filter (path: !lib.hasPrefix builtins.storeDir path) named;
+          hidden = [ "-+/etc/nix/netrc" ]; # passwords, where Nix looks for them
           uris = cfg.evaluator.allowedUris;
           ExecStart = evaluate (
             [
@@ -221,9 +227,6 @@ in
               "--option"
               "access-tokens"
               ""
-              "--option"
-              "netrc-file"
-              "/dev/null"
             ]
             ++ lib.optionals (!cfg.evaluator.importFromDerivation) [
               "--option"

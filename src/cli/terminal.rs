@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-/// Writes a line, or several, to standard output: what a command was asked for. Whoever reads it may stop in the middle.
+/// Writes a line, or several, to standard output: the result of a command. The reader may stop in the middle.
 /// Names, and messages of flakes and daemons, cannot do anything to the terminal: [`text::lines`].
 pub fn print(line: impl fmt::Display) -> io::Result<()> {
     writeln!(io::stdout(), "{}", text::lines(&line.to_string()))

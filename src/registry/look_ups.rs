@@ -1,4 +1,4 @@
-//! Look-ups of revisions, of which the forge that has a source allows only so many.
+//! Revision look-ups, which forges rate-limit.
 
 use super::{RegistryError, Result};
 use crate::{access::Client, oci::Tag, resolve::Remote};

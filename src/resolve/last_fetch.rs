@@ -11,13 +11,12 @@ use std::{
 };
 use tokio::sync::{Mutex, MutexGuard};
 
-/// How long it is taken for current what fetching a source came to.
+/// How long the result of fetching a source is cached.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MaxAge {
-    /// The source.
+    /// A source.
     pub fetched: Duration,
-    /// That it could not be fetched. Whoever has it allows only so many attempts, and each name that is asked for would
-    /// make one.
+    /// A failure. Servers limit attempts, and each name that is asked for would make one.
     pub failed: Duration,
 }
 
@@ -41,7 +40,7 @@ struct Outcome<T> {
     found: Result<Arc<T>, FetchError>,
 }
 
-/// A fetch under way. Whoever gives up on it has waited as long as an evaluation may take: then it counts as one that
+/// A fetch under way. A caller that gives up on it has waited as long as an evaluation may take: then it counts as one that
 /// took too long.
 struct Fetching<'l, T> {
     last: &'l LastFetch<T>,

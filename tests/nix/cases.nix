@@ -251,7 +251,7 @@ in
     packageSet = "path:/srv/set?dir=x";
   } [
     "!refused"
-    "--option allowed-uris 'forge-registry: https://intranet.example' --option access-tokens '' --option netrc-file /dev/null --option allow-import-from-derivation false eval "
+    "--option allowed-uris 'forge-registry: https://intranet.example' --option access-tokens '' --option allow-import-from-derivation false eval "
     "--option allowed-uris 'forge-registry: path: file: git+file: tarball+file: http://inputs.example' eval "
     "IPAddressDeny=10.0.0.0/8\n"
     "\"http_proxy=http://127.0.0.1:9\"\n"

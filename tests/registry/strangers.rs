@@ -137,13 +137,17 @@ fn no_expression_reads_the_host() {
     ];
     fs::write(flake.dir.path().join("own"), "own and ").unwrap();
     telling(&flake, &attempts);
+    bed.nix("nix-store", &["--add", &format!("{p}/secret")]);
     let registry = bed.registry(&flake, &[("MAX_CLIENT_EVALUATIONS", "0")]);
     for (n, attempt) in attempts.iter().enumerate() {
         let message =
             registry.manifest(&format!("packages/t{n}"), "latest").is_error(422, "MANIFEST_UNKNOWN");
         if let Some((_, told)) = message.split_once("it is <") {
             let told = told.split('>').next().unwrap().trim();
-            assert!(["", "own and built", "false"].contains(&told), "{attempt} gives {told:?}");
+            // Older Nix lists of a folder what may be read of it.
+            let own = told.strip_prefix("{\"").and_then(|told| told.strip_suffix("-source\":\"directory\"}"));
+            let is_own = own.is_some_and(|hash| hash.bytes().all(|b| b.is_ascii_alphanumeric()));
+            assert!(is_own || ["", "own and built", "false"].contains(&told), "{attempt} gives {told:?}");
         }
         if n == attempts.len() - 1 {
             assert!(message.contains("it is <own and built"), "{message}");
@@ -440,7 +444,9 @@ fn a_server_of_an_input_answers_for_nobody_and_leads_nowhere_else() {
             registry.manifest(&format!("packages/t{n}"), "latest").is_error(422, "MANIFEST_UNKNOWN");
         assert!(!message.contains("it is <"), "{attempt}: {message}");
         if attempt.contains("fetchGit") || attempt.contains("fetchTree") {
-            assert!(message.contains("is forbidden in restricted mode"), "{attempt}: {message}");
+            // Older Nix knows no LFS.
+            let refusals = ["is forbidden in restricted mode", "attribute 'lfs' not supported"];
+            assert!(refusals.iter().any(|refusal| message.contains(refusal)), "{attempt}: {message}");
         }
     }
     assert_eq!(visits.load(Ordering::SeqCst), 0);
