@@ -59,11 +59,12 @@ async fn try_serve(
     let registry =
         Registry::open(&config.state_dir, config.registry.clone(), daemon, resolver, metrics.clone())?;
     let tls = open_tls(&config)?;
+    // First of all sockets: when the log says that the registry listens, its commands reach it as well.
+    let admin = admin_socket(&config)?.map(|server| tokio::spawn(server.run(registry.clone())));
     let (metrics_listeners, metrics_sockets) = metrics_listeners(&config, inherited.metrics).await?;
     let (listeners, sockets) = listeners(&config, inherited.http, tls.clone()).await?;
     access::warn_of_plain(&config, &listeners);
     open_files::fit(&mut config.server, config.registry.max_mapped_files);
-    let admin = admin_socket(&config)?.map(|server| tokio::spawn(server.run(registry.clone())));
     let maintenance = tokio::spawn(registry.clone().maintain());
     let reloaded = Reloaded { registry: registry.clone(), access: access.clone(), tls };
     let stopped = until_stopped(signals, reloaded, config.shutdown_grace);
