@@ -77,7 +77,7 @@ fn one_more_than_may_wait_is_turned_away_and_who_has_left_is_not_counted() {
 }
 
 #[test]
-fn whoever_comes_after_a_thousand_of_another_is_next() {
+fn a_newcomer_is_next_after_a_thousand_of_another_client() {
     for places in [1, 4] {
         let mut schedule = Schedule::of(gate(places, 10_000, 0, false));
         for n in 0..1000 {

@@ -159,7 +159,7 @@ async fn guesses_from_one_address_keep_nobody_else_from_logging_in() {
     assert!((&mut login).now_or_never().is_none(), "it waits in place of the newest guess");
     assert!(matches!((&mut guesses[1]).now_or_never(), Some(Err(Rejection::Busy))));
     drop(busy);
-    // Nothing polls the other guess, so whoever is next has to be this one.
+    // Nothing polls the other guess, so the next one has to be this.
     assert!(login.await.is_ok());
 }
 

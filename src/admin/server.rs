@@ -40,7 +40,7 @@ impl Server {
     /// Binds the socket, for the registry's own user alone.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let own_uid = UnixStream::pair().and_then(|(own, _)| own.peer_cred())?.uid();
-        // Before it has its mode, whoever connects is looked at all the same.
+        // Until the mode is set, each peer is checked by its credentials all the same.
         let (socket, listener) = UnixSocket::bind(path, 0o600)?;
         Ok(Self { listener, _socket: socket, own_uid })
     }

@@ -162,7 +162,7 @@ fn candidates(reader: &Reader, folder: &Path) -> Result<Candidates, ImageError> 
             Err(error @ ImageError::Closure(_)) => return Err(error),
             Ok(None) | Err(_) => continue,
         };
-        // Many names may lead to one file, which is looked at once.
+        // Many names may lead to one file, which is checked once.
         let is_image =
             *known.entry(found.path().to_owned()).or_insert_with(|| looks_like_image(reader, &found));
         if is_image {

@@ -59,7 +59,7 @@ async fn settle() {
 }
 
 #[tokio::test]
-async fn whoever_joins_work_brings_it_forward_with_all_that_it_waits_for() {
+async fn a_client_that_joins_work_brings_it_forward_with_all_that_it_waits_for() {
     let places = NonZeroUsize::MIN;
     let gate = Gate::new(GateLimits { places, waiting: 100, of_client: 0, spare: true });
     let (outer, inner) = (Flights::<usize, ()>::default(), Arc::new(Flights::<usize, ()>::default()));
@@ -88,7 +88,7 @@ async fn whoever_joins_work_brings_it_forward_with_all_that_it_waits_for() {
 }
 
 #[tokio::test]
-async fn what_is_refused_for_others_is_tried_for_whoever_joined_it() {
+async fn what_is_refused_for_one_client_is_tried_for_those_that_joined() {
     let flights = Flights::<u8, Result<Vec<Option<Client>>>>::default();
     let (go, gone) = oneshot::channel::<()>();
     let refused = |message: &str| {

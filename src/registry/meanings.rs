@@ -140,7 +140,9 @@ impl Registry {
     /// Remembers which commit the source, or a branch or tag of it, was at: that one can be asked for from then on.
     async fn note_commit(self: &Arc<Self>, resolution: &Resolution, tag: Option<&Tag>) {
         let Some(commit) = resolution.revision.clone().filter(|commit| is_commit(commit)) else { return };
-        if tag.is_some_and(may_be_commit) {
+        // With REVISIONS=commits, a forge may have taken the tag for the beginning of anybody's commit.
+        let is_its_hash = |tag: &Tag| commit.starts_with(&tag.as_str().to_ascii_lowercase());
+        if tag.is_some_and(|tag| may_be_commit(tag) || is_its_hash(tag)) {
             return;
         }
         let this = self.clone();

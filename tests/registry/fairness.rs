@@ -80,7 +80,7 @@ fn a_place_is_left_for_others_while_hundreds_of_evaluations_of_one_client_hang()
 }
 
 #[test]
-fn whoever_comes_after_hundreds_of_names_of_another_client_is_next() {
+fn a_newcomer_is_next_after_hundreds_of_names_of_another_client() {
     let flake = Flake::new("");
     let socket = Socket::of("EVALUATOR_SOCKET");
     // What is evaluated in which order; nothing is before the gate is opened.
