@@ -166,7 +166,8 @@ in
           "Images that are built at a time. One place is kept for others while one client has all the rest.";
       queuedBuilds = limit "MAX_QUEUED_BUILDS" types.ints.unsigned 16 "Builds that wait for their turn.";
       buildTime = limit "NIX_BUILD_TIMEOUT" duration "1h" "How long one derivation may build.";
-      evaluations = limit "MAX_EVALUATIONS" types.ints.positive 8 "Evaluations at a time.";
+      evaluations = limit "MAX_EVALUATIONS" types.ints.positive 8
+          "Evaluations at a time. By default as many as there are processors, and at least 2.";
       queuedEvaluations =
         limit "MAX_QUEUED_EVALUATIONS" types.ints.unsigned 64
           "Evaluations that wait for their turn.";

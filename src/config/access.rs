@@ -7,7 +7,7 @@ use super::{
     variables::Raw,
 };
 use crate::access::{AccessSettings, Files, Proxies};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 
 /// `AUTH_…`; nothing if no file of them is set.
 pub(super) fn access(raw: &Raw) -> Result<Option<AccessSettings>, ConfigError> {
@@ -25,7 +25,7 @@ pub(super) fn access(raw: &Raw) -> Result<Option<AccessSettings>, ConfigError> {
         failure_window: parse("AUTH_FAILURE_WINDOW", raw.auth_failure_window.clone(), positive)?,
         max_checks: match raw.auth_max_checks.clone() {
             Some(number) => parse("AUTH_MAX_CHECKS", Some(number), nonzero)?,
-            None => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            None => super::values::processors(),
         },
         max_queued_checks: parse("AUTH_MAX_QUEUED_CHECKS", raw.auth_max_queued_checks.clone(), count)?,
         max_remembered: parse("MAX_REMEMBERED", raw.max_remembered.clone(), nonzero)?,

@@ -252,7 +252,11 @@ impl Config {
             max_builds: parse("MAX_BUILDS", raw.max_builds, nonzero)?,
             max_queued_builds: parse("MAX_QUEUED_BUILDS", raw.max_queued_builds, count)?,
             max_queued_readings: parse("MAX_QUEUED_READINGS", raw.max_queued_readings, count)?,
-            max_evaluations: parse("MAX_EVALUATIONS", raw.max_evaluations, nonzero)?,
+            max_evaluations: match raw.max_evaluations {
+                Some(number) => parse("MAX_EVALUATIONS", Some(number), nonzero)?,
+                // Two, so that a client that has one all the time leaves one to the others.
+                None => values::processors().max(const { NonZeroUsize::new(2).unwrap() }),
+            },
             max_queued_evaluations: parse("MAX_QUEUED_EVALUATIONS", raw.max_queued_evaluations, count)?,
             max_client_evaluations: parse("MAX_CLIENT_EVALUATIONS", raw.max_client_evaluations, count)?,
             max_client_builds: parse("MAX_CLIENT_BUILDS", raw.max_client_builds, count)?,

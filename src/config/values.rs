@@ -5,7 +5,7 @@ use super::{
     parse::{Bad, bytes, count, duration},
 };
 use crate::{closure::Strategy, image, resolve::Revisions};
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 pub(super) fn flake_reference(text: &str) -> Result<String, Bad> {
     const ALLOWED: Bad =
@@ -112,4 +112,9 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, Bad> {
         "json" => Ok(LogFormat::Json),
         _ => Err(Bad::new("human or json")),
     }
+}
+
+/// The default of what keeps a processor busy.
+pub(super) fn processors() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }

@@ -90,7 +90,7 @@ settings! {
         "The Nix store.";
 
     tag_ttl "TAG_TTL" = "60s",
-        "How long the answer for a tag is taken for current.";
+        "How long a tag is cached, and how often its source is fetched at most, once for all names.";
     tag_stale "TAG_STALE" = "5m",
         "How long after that the old answer is still given, while the new one is sought in the background.";
     pull_wait "PULL_WAIT" = "25s",
@@ -120,8 +120,8 @@ settings! {
         "Builds that wait for their turn; beyond that the client with the most of them is answered 429.";
     max_queued_readings "MAX_QUEUED_READINGS" = "1024",
         "Images that are in the store already and wait to be read; beyond that the client with the most of them is answered 429.";
-    max_evaluations "MAX_EVALUATIONS" = "4",
-        "Evaluations at a time, in turn as builds are.";
+    max_evaluations "MAX_EVALUATIONS" = "",
+        "Evaluations at a time, in turn as builds are; the number of processors, but at least 2, if not set: an evaluation keeps one busy, and more of them would slow each other down.";
     max_queued_evaluations "MAX_QUEUED_EVALUATIONS" = "1024",
         "Evaluations that wait for their turn; beyond that the client with the most of them is answered 429.";
     max_revisions "MAX_REVISIONS" = "",

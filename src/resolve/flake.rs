@@ -75,7 +75,15 @@ impl Flake {
 
     /// What the name means in the flake as it is.
     pub async fn resolve(&self, name: &ImageName) -> Result<Resolution, ResolveError> {
-        self.resolve_in(&*self.source.current().await?, name).await
+        let fetched = self.source.current().await?;
+        let error = match self.resolve_in(&fetched, name).await {
+            Err(error) => error,
+            found => return found,
+        };
+        match self.source.mended(&fetched).await? {
+            Some(now) => self.resolve_in(&now, name).await,
+            None => Err(error),
+        }
     }
 
     /// What the name means at a branch, tag or commit.

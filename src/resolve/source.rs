@@ -24,6 +24,8 @@ const FUNCTION: &str = include_str!("../../nix/eval/fetch.nix");
 const NEEDS: &str = "forge-registry-input:";
 /// How often a source is fetched again that was collected before an evaluation could begin.
 const MAX_FETCHES: usize = 8;
+/// How long ago a local source was fetched, at least, that is fetched again because a name leads nowhere in it.
+const MIN_AGE: Duration = Duration::from_secs(1);
 /// Inputs of one source that are fetched at most.
 const MAX_INPUTS: usize = 256;
 
@@ -109,6 +111,10 @@ impl Fetched {
         text("rev").or_else(|| text("dirtyRev"))
     }
 
+    fn hash(&self) -> Option<&str> {
+        self.tree.as_ref()?.hash()
+    }
+
     /// How long ago it was fetched.
     pub(super) fn age(&self) -> Duration {
         self.at.elapsed()
@@ -116,10 +122,12 @@ impl Fetched {
 }
 
 impl Source {
-    /// The source at `reference`, which is fetched again when that is longer ago than `max_age`. Local ones always are: to see
-    /// that they have not changed costs nothing but a look.
-    pub(super) fn new(reference: String, is_set: bool, nix: Evaluators, max_age: MaxAge) -> Self {
-        let max_age = if is_local(&reference) { MaxAge::default() } else { max_age };
+    /// The source at `reference`, which is fetched again when that is longer ago than `max_age`. A failure of a local one is
+    /// not remembered: there is no server that limits attempts, and somebody may be mending it.
+    pub(super) fn new(reference: String, is_set: bool, nix: Evaluators, mut max_age: MaxAge) -> Self {
+        if is_local(&reference) {
+            max_age.failed = Duration::ZERO;
+        }
         let last = LastFetch::new(max_age, nix.evaluator.timeout());
         Self { reference, is_set, nix, last, needed: Mutex::default() }
     }
@@ -137,6 +145,18 @@ impl Source {
     /// The source as it is now, or was less than `max_age` ago. Evaluations that begin at the same time share it.
     pub(super) async fn current(&self) -> Result<Arc<Fetched>, ResolveError> {
         Ok(self.last.get(self.fetch(&self.reference)).await?)
+    }
+
+    /// The source as it is now, if it is a local one and differs from what was fetched a moment ago or longer. To be asked
+    /// when that one leads nowhere: somebody may have mended it, and tries again.
+    pub(super) async fn mended(&self, fetched: &Fetched) -> Result<Option<Arc<Fetched>>, ResolveError> {
+        // Names that do not exist are asked for at any rate.
+        if !is_local(&self.reference) || fetched.age() < MIN_AGE {
+            return Ok(None);
+        }
+        self.forget();
+        let now = self.current().await?;
+        Ok(Some(now).filter(|now| now.hash() != fetched.hash()))
     }
 
     /// Takes nothing for current any more, nor what is being fetched. Does not wait for that.

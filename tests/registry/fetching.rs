@@ -20,6 +20,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 #[test]
@@ -68,6 +69,32 @@ fn a_missing_tag_costs_as_many_look_ups_with_inputs_as_without() {
     }
     ask("v1", 422, "it is <leaf>");
     assert_eq!(made(), 3, "no branch, but a tag, and its inputs in one go");
+}
+
+#[test]
+fn a_local_source_is_fetched_once_for_all_names_and_again_for_one_that_leads_nowhere() {
+    let bed = Bed::up();
+    let flake = Flake::new("");
+    let examples = format!("import <examples> {{ system = \"x86_64-linux\"; nonce = \"{}\"; }}", nonce());
+    flake.write_text(&format!(
+        "{{ outputs = _: {{ packages.x86_64-linux = {{ inherit (({examples}).packages) hello-plain hello-links-plain; }}; }}; }}"
+    ));
+    let fetcher = Socket::before(bed.variable("FETCHER_SOCKET"));
+    let fetches = fetcher.counted("counted");
+    let path = fetcher.path();
+    let settings = [("FETCHER_SOCKET", path.to_str().unwrap()), ("TAG_TTL", "1h"), ("UNKNOWN_TTL", "0")];
+    let registry = bed.registry(&flake, &settings);
+    let made = || fetches.all.swap(0, Ordering::SeqCst);
+    for name in ["packages/hello-plain", "packages/hello-links-plain"] {
+        assert_eq!(registry.manifest(name, "latest").status, 200);
+    }
+    assert_eq!(made(), 1);
+    flake.write_text("{ outputs = _: { packages.x86_64-linux.new.image = throw \"it is new\"; }; }");
+    // As long ago as a local source was fetched that is looked at again.
+    thread::sleep(Duration::from_secs(1));
+    let message = registry.manifest("packages/new", "latest").is_error(422, "MANIFEST_UNKNOWN");
+    assert!(message.contains("it is new"), "{message}");
+    assert_eq!(made(), 1, "the name leads nowhere in the source as it was");
 }
 
 #[test]
