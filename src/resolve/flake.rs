@@ -13,7 +13,7 @@ use crate::{
     nix::{Caches, EvaluatorError, StoreDir, hide_secrets},
     oci::RepositoryName,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Evaluations that may be spent on finding what cannot be evaluated.
 const MAX_SEARCH: usize = 48;
@@ -75,12 +75,13 @@ impl Flake {
 
     /// What the name means in the flake as it is.
     pub async fn resolve(&self, name: &ImageName) -> Result<Resolution, ResolveError> {
+        let asked = Instant::now();
         let fetched = self.source.current().await?;
         let error = match self.resolve_in(&fetched, name).await {
             Err(error) => error,
             found => return found,
         };
-        match self.source.mended(&fetched).await? {
+        match self.source.mended(&fetched, asked).await? {
             Some(now) => self.resolve_in(&now, name).await,
             None => Err(error),
         }

@@ -61,12 +61,30 @@ impl<T> LastFetch<T> {
         &self,
         fetch: impl Future<Output = Result<T, FetchError>>,
     ) -> Result<Arc<T>, FetchError> {
+        self.get_unless(|outcome, asked| outcome.at < asked && outcome.at.elapsed() >= outcome.max_age, fetch)
+            .await
+    }
+
+    /// The same, if that fetch began no earlier than `since`.
+    pub(super) async fn get_since(
+        &self,
+        since: Instant,
+        fetch: impl Future<Output = Result<T, FetchError>>,
+    ) -> Result<Arc<T>, FetchError> {
+        self.get_unless(|outcome, _| outcome.at < since, fetch).await
+    }
+
+    async fn get_unless(
+        &self,
+        is_old: impl Fn(&Outcome<T>, Instant) -> bool,
+        fetch: impl Future<Output = Result<T, FetchError>>,
+    ) -> Result<Arc<T>, FetchError> {
         let asked = Instant::now();
         let mut outcome = self.outcome.lock().await;
         let generation = self.generation.load(Ordering::SeqCst);
         if let Some(outcome) = &*outcome
             && outcome.generation == generation
-            && (outcome.at >= asked || outcome.at.elapsed() < outcome.max_age)
+            && !is_old(outcome, asked)
         {
             return outcome.found.clone();
         }

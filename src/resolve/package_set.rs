@@ -13,7 +13,10 @@ use crate::{
     nix::{EvaluatorError, StoreDir, hide_secrets},
     oci::RepositoryName,
 };
-use std::{num::NonZeroUsize, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
 
 /// What every image has, if the set does: what nearly every program that speaks to others looks for.
 const ALWAYS: [&str; 2] = ["cacert", "iana-etc"];
@@ -129,12 +132,13 @@ impl PackageSet {
 
     /// What the name means in the set as it is.
     pub async fn resolve(&self, name: &RepositoryName) -> Result<Resolution, ResolveError> {
+        let asked = Instant::now();
         let fetched = self.source.current().await?;
         let error = match self.resolve_in(&fetched, name).await {
             Err(error) => error,
             found => return found,
         };
-        match self.source.mended(&fetched).await? {
+        match self.source.mended(&fetched, asked).await? {
             Some(now) => self.resolve_in(&now, name).await,
             None => Err(error),
         }

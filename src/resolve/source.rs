@@ -24,8 +24,6 @@ const FUNCTION: &str = include_str!("../../nix/eval/fetch.nix");
 const NEEDS: &str = "forge-registry-input:";
 /// How often a source is fetched again that was collected before an evaluation could begin.
 const MAX_FETCHES: usize = 8;
-/// How long ago a local source was fetched, at least, that is fetched again because a name leads nowhere in it.
-const MIN_AGE: Duration = Duration::from_secs(1);
 /// Inputs of one source that are fetched at most.
 const MAX_INPUTS: usize = 256;
 
@@ -147,15 +145,17 @@ impl Source {
         Ok(self.last.get(self.fetch(&self.reference)).await?)
     }
 
-    /// The source as it is now, if it is a local one and differs from what was fetched a moment ago or longer. To be asked
-    /// when that one leads nowhere: somebody may have mended it, and tries again.
-    pub(super) async fn mended(&self, fetched: &Fetched) -> Result<Option<Arc<Fetched>>, ResolveError> {
-        // Names that do not exist are asked for at any rate.
-        if !is_local(&self.reference) || fetched.age() < MIN_AGE {
+    /// The source as it is now, if it is a local one and differs from what it was before `asked`. To be asked when that leads
+    /// nowhere: somebody may have mended it, and tries again.
+    pub(super) async fn mended(
+        &self,
+        fetched: &Fetched,
+        asked: Instant,
+    ) -> Result<Option<Arc<Fetched>>, ResolveError> {
+        if !is_local(&self.reference) || fetched.at >= asked {
             return Ok(None);
         }
-        self.forget();
-        let now = self.current().await?;
+        let now = self.last.get_since(asked, self.fetch(&self.reference)).await?;
         Ok(Some(now).filter(|now| now.hash() != fetched.hash()))
     }
 

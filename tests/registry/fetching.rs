@@ -20,7 +20,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
 };
 
 #[test]
@@ -90,8 +89,6 @@ fn a_local_source_is_fetched_once_for_all_names_and_again_for_one_that_leads_now
     }
     assert_eq!(made(), 1);
     flake.write_text("{ outputs = _: { packages.x86_64-linux.new.image = throw \"it is new\"; }; }");
-    // As long ago as a local source was fetched that is looked at again.
-    thread::sleep(Duration::from_secs(1));
     let message = registry.manifest("packages/new", "latest").is_error(422, "MANIFEST_UNKNOWN");
     assert!(message.contains("it is new"), "{message}");
     assert_eq!(made(), 1, "the name leads nowhere in the source as it was");
