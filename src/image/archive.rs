@@ -1,13 +1,15 @@
 //! Archives: an uncompressed one is only looked through, a compressed one is unpacked on the way.
 
 use super::{
-    ImageError, Reader,
+    Image, ImageError, Options, Reader,
     contents::{Contents, Entry, MAX_JSON, normalise},
     decompress::{Chunks, Compression, decoder, overlapped},
+    docker_archive,
     limits::LimitExceeded,
+    magic::{self, Format, HEAD},
     measure::{Xz, measure},
+    oci_layout,
     progress::Counted,
-    recognise::{self, Format, HEAD},
     store_file::{FileRange, StoreFile},
     tar_walk::{Data, Kind, Member, Seekable, Walk},
 };
@@ -56,8 +58,39 @@ impl Seek for Watched<'_> {
     }
 }
 
+/// Reads the image in it: an OCI layout, or what `docker save` writes.
+pub(super) fn read(
+    reader: &Reader,
+    file: StoreFile,
+    format: Format,
+    options: &Options,
+) -> Result<Image, ImageError> {
+    let path = file.path.clone();
+    let mut contents = contents(reader, file, format)?;
+    if oci_layout::is_one(&contents) {
+        match oci_layout::read(&mut contents) {
+            // `docker save` writes both, and an index of more platforms than it has the blobs of.
+            Err(ImageError::Incomplete { .. }) if docker_archive::is_one(&contents) => {}
+            result => return result,
+        }
+    }
+    if docker_archive::is_one(&contents) {
+        return docker_archive::read(&mut contents, options);
+    }
+    let found = format!("{}, but no manifest.json and no index.json", contents.describe());
+    Err(ImageError::Unrecognised { path, found })
+}
+
+/// What is in it.
+pub(super) fn contents(reader: &Reader, file: StoreFile, format: Format) -> Result<Contents<'_>, ImageError> {
+    match format {
+        Format::Tar => scan(reader, file),
+        Format::Compressed(compression) => unpack(reader, file, compression),
+    }
+}
+
 /// Looks through an uncompressed archive; no contents are read.
-pub(super) fn scan(reader: &Reader, file: StoreFile) -> Result<Contents<'_>, ImageError> {
+fn scan(reader: &Reader, file: StoreFile) -> Result<Contents<'_>, ImageError> {
     let file = Arc::new(file);
     let mut contents = Contents::of_archive(reader, &file.path, "a tar archive".into());
     let reading = |error| ImageError::reading(&file.path, "the archive", error);
@@ -80,11 +113,7 @@ pub(super) fn scan(reader: &Reader, file: StoreFile) -> Result<Contents<'_>, Ima
 }
 
 /// Unpacks a compressed archive: what may be a layer into unfinished blobs of the cache, JSON into memory.
-pub(super) fn unpack(
-    reader: &Reader,
-    file: StoreFile,
-    compression: Compression,
-) -> Result<Contents<'_>, ImageError> {
+fn unpack(reader: &Reader, file: StoreFile, compression: Compression) -> Result<Contents<'_>, ImageError> {
     let what = format!("a {}-compressed tar archive", compression.name());
     let mut contents = Contents::of_archive(reader, &file.path, what);
     reader.progress.expect(file.size);
@@ -127,7 +156,7 @@ fn unpack_file(
         return Ok(Entry::Memory(bytes.into()));
     }
     let xz = xz_policy(&member.name);
-    if xz == Xz::Unpack && recognise::format(&head).is_none() {
+    if xz == Xz::Unpack && magic::format(&head).is_none() {
         let large = looks_like_json.then(|| format!("JSON of {} bytes, more than is allowed", member.size));
         return Ok(large.map_or_else(|| entry_of(member), Entry::Unfit));
     }
@@ -142,9 +171,22 @@ fn unpack_file(
     Ok(Entry::Kept(measured, contents.kept.len() - 1))
 }
 
-/// Finds the member of a compressed archive with this digest and size and puts it into the cache. The size saves
-/// writing, and even hashing, nearly everything else.
+/// Finds the member with this digest and size and puts it into the cache; `false` if there is none.
 pub(super) fn recreate(
+    reader: &Reader,
+    file: &StoreFile,
+    format: Format,
+    digest: Digest,
+    size: u64,
+) -> Result<bool, ImageError> {
+    match format {
+        Format::Compressed(compression) => recreate_unpacked(reader, file, compression, (digest, size)),
+        Format::Tar => recreate_from_plain(reader, file, digest),
+    }
+}
+
+/// The same for a compressed archive. The size saves writing, and even hashing, nearly everything else.
+fn recreate_unpacked(
     reader: &Reader,
     file: &StoreFile,
     compression: Compression,
@@ -160,7 +202,7 @@ pub(super) fn recreate(
             let xz = xz_policy(&member.name);
             let mut data = walk.data();
             let head = head(&mut data).map_err(reading)?;
-            let unpacked = recognise::format(&head) == Some(Format::Compressed(Compression::Xz));
+            let unpacked = magic::format(&head) == Some(Format::Compressed(Compression::Xz));
             if member.size != wanted.1 && !(unpacked && xz == Xz::Unpack) {
                 continue;
             }
@@ -177,11 +219,7 @@ pub(super) fn recreate(
 }
 
 /// The same for an uncompressed archive, where only what was compressed with xz is in the cache.
-pub(super) fn recreate_from_plain(
-    reader: &Reader,
-    file: &StoreFile,
-    wanted: Digest,
-) -> Result<bool, ImageError> {
+fn recreate_from_plain(reader: &Reader, file: &StoreFile, wanted: Digest) -> Result<bool, ImageError> {
     let clone =
         file.file.try_clone().map_err(|error| ImageError::reading(&file.path, "the archive", error))?;
     let input = Watched { inner: clone, reader };
@@ -197,7 +235,7 @@ pub(super) fn recreate_from_plain(
         range.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(reading)?;
         if member.kind != Kind::File
             || xz_policy(&member.name) == Xz::Keep
-            || recognise::format(&head) != Some(Format::Compressed(Compression::Xz))
+            || magic::format(&head) != Some(Format::Compressed(Compression::Xz))
         {
             continue;
         }
@@ -245,8 +283,8 @@ fn streamed<T>(
         let head =
             chunks.fill_buf().map_err(|error| ImageError::reading(&file.path, "the archive", error))?;
         let head = &head[..head.len().min(HEAD)];
-        if recognise::format(head) != Some(Format::Tar) {
-            let found = format!("{} data that unpack to {}", compression.name(), recognise::describe(head));
+        if magic::format(head) != Some(Format::Tar) {
+            let found = format!("{} data that unpack to {}", compression.name(), magic::describe(head));
             return Err(ImageError::Unrecognised { path: file.path.clone(), found });
         }
         consume(&mut Walk::new(chunks))

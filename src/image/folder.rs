@@ -1,11 +1,12 @@
 //! From a store path and a selection to the one file or layout folder that is the image.
 
 use super::{
-    ImageError, Reader, Selection, nix2container,
+    ImageError, Reader, Selection,
+    magic::{self, HEAD},
+    oci_layout,
     reachable::Found,
-    recognise::{self, HEAD},
+    recognise::{self, Recognised},
     store_file::{StoreFile, kind_of},
-    streamed,
 };
 use crate::nix::StorePath;
 use std::{
@@ -20,33 +21,31 @@ const SUFFIXES: [&str; 9] =
 /// Entries of a folder that are looked at.
 const MAX_ENTRIES: usize = 10_000;
 
-/// What an image is read from.
-#[derive(Debug)]
-pub(super) enum Located {
-    /// An archive, the script or configuration of a streamed image, or nix2container's description of one.
-    File(StoreFile),
-    /// The folder of an OCI layout.
-    Layout(PathBuf),
-}
-
 /// The object itself, if it can be an image: a folder of images is none.
-pub(super) fn itself(reader: &Reader, object: &StorePath) -> Result<Option<Located>, ImageError> {
+pub(super) fn itself<'r>(
+    reader: &'r Reader,
+    object: &StorePath,
+) -> Result<Option<Recognised<'r>>, ImageError> {
     let root = root(reader, object)?;
-    if root.metadata().is_dir() && !is_layout(reader, root.path()) {
+    if root.metadata().is_dir() && !oci_layout::is_folder(reader, root.path()) {
         Ok(None)
     } else {
-        open(reader, root).map(Some)
+        Recognised::of(reader, root).map(Some)
     }
 }
 
 /// Finds what `select` means in `object`.
-pub(super) fn locate(reader: &Reader, object: &StorePath, select: &Selection) -> Result<Located, ImageError> {
+pub(super) fn locate<'r>(
+    reader: &'r Reader,
+    object: &StorePath,
+    select: &Selection,
+) -> Result<Recognised<'r>, ImageError> {
     let root = root(reader, object)?;
     match select {
-        Selection::Only if root.metadata().is_dir() && !is_layout(reader, root.path()) => {
+        Selection::Only if root.metadata().is_dir() && !oci_layout::is_folder(reader, root.path()) => {
             only(reader, root.path())
         }
-        Selection::Only | Selection::Package(_) => open(reader, root),
+        Selection::Only | Selection::Package(_) => Recognised::of(reader, root),
         Selection::Member(name) if root.metadata().is_dir() => member(reader, root.path(), name),
         Selection::Member(name) => {
             let found =
@@ -59,7 +58,7 @@ pub(super) fn locate(reader: &Reader, object: &StorePath, select: &Selection) ->
 /// The names of all images in a folder, sorted; a name is what [`Selection::Member`] takes.
 pub(super) fn members(reader: &Reader, object: &StorePath) -> Result<Vec<String>, ImageError> {
     let root = root(reader, object)?;
-    if !root.metadata().is_dir() || is_layout(reader, root.path()) {
+    if !root.metadata().is_dir() || oci_layout::is_folder(reader, root.path()) {
         return Ok(Vec::new());
     }
     Ok(candidates(reader, root.path())?.names)
@@ -70,39 +69,19 @@ fn root(reader: &Reader, object: &StorePath) -> Result<Found, ImageError> {
     reader.store.follow(&path)?.ok_or(ImageError::Vanished { path })
 }
 
-fn open(reader: &Reader, found: Found) -> Result<Located, ImageError> {
-    if found.metadata().is_dir() && is_layout(reader, found.path()) {
-        return Ok(Located::Layout(found.path().into()));
-    }
-    if found.metadata().is_dir() {
-        let there = describe(found.path());
-        return Err(ImageError::Unrecognised { path: found.path().into(), found: there });
-    }
-    let file = StoreFile::open(found)?;
-    Ok(Located::File(file))
-}
-
-fn is_layout(reader: &Reader, folder: &Path) -> bool {
-    let is_file = |name: &str| folder.join(name).symlink_metadata().is_ok_and(|m| !m.is_dir());
-    let is_folder = |name: &str| {
-        let found = reader.store.follow(&folder.join(name)).ok().flatten();
-        found.is_some_and(|found| found.metadata().is_dir())
-    };
-    is_file("index.json") && (is_file("oci-layout") || is_folder("blobs"))
-}
-
-fn only(reader: &Reader, folder: &Path) -> Result<Located, ImageError> {
+fn only<'r>(reader: &'r Reader, folder: &Path) -> Result<Recognised<'r>, ImageError> {
     let mut candidates = candidates(reader, folder)?;
     match (candidates.names.len(), candidates.found.pop()) {
-        (1, Some(found)) => open(reader, found),
-        (0, _) => Err(candidates
-            .refused
-            .unwrap_or_else(|| ImageError::Unrecognised { path: folder.into(), found: describe(folder) })),
+        (1, Some(found)) => Recognised::of(reader, found),
+        (0, _) => Err(candidates.refused.unwrap_or_else(|| ImageError::Unrecognised {
+            path: folder.into(),
+            found: recognise::describe_folder(folder),
+        })),
         _ => Err(ImageError::MemberNeeded { path: folder.into(), known: candidates.names }),
     }
 }
 
-fn member(reader: &Reader, folder: &Path, name: &str) -> Result<Located, ImageError> {
+fn member<'r>(reader: &'r Reader, folder: &Path, name: &str) -> Result<Recognised<'r>, ImageError> {
     let plain = !name.is_empty() && !name.contains(['/', '\0']) && !matches!(name, "." | "..");
     let mut unfit = None;
     for suffix in SUFFIXES {
@@ -117,17 +96,17 @@ fn member(reader: &Reader, folder: &Path, name: &str) -> Result<Located, ImageEr
             .store
             .follow(&path)?
             .ok_or_else(|| ImageError::invalid(&path, "it is a link to something that does not exist"))?;
-        if looks_like_image(reader, &found) {
-            return open(reader, found);
+        if Recognised::of(reader, found.clone()).is_ok() {
+            return Recognised::of(reader, found);
         }
         unfit.get_or_insert(found);
     }
     match unfit {
         Some(found) if found.metadata().is_file() => {
             let file = StoreFile::open(found)?;
-            Err(ImageError::Unrecognised { found: recognise::describe(&file.head(HEAD)?), path: file.path })
+            Err(ImageError::Unrecognised { found: magic::describe(&file.head(HEAD)?), path: file.path })
         }
-        Some(found) => open(reader, found),
+        Some(found) => Recognised::of(reader, found),
         None => Err(ImageError::MemberUnknown {
             path: folder.into(),
             name: name.chars().take(255).collect(),
@@ -163,8 +142,9 @@ fn candidates(reader: &Reader, folder: &Path) -> Result<Candidates, ImageError> 
             Ok(None) | Err(_) => continue,
         };
         // Many names may lead to one file, which is checked once.
-        let is_image =
-            *known.entry(found.path().to_owned()).or_insert_with(|| looks_like_image(reader, &found));
+        let is_image = *known
+            .entry(found.path().to_owned())
+            .or_insert_with(|| Recognised::of(reader, found.clone()).is_ok());
         if is_image {
             let suffix = SUFFIXES.iter().filter(|suffix| name.ends_with(**suffix)).max_by_key(|s| s.len());
             names.insert(suffix.and_then(|s| name.strip_suffix(s)).unwrap_or(&name).to_owned());
@@ -172,27 +152,4 @@ fn candidates(reader: &Reader, folder: &Path) -> Result<Candidates, ImageError> 
         }
     }
     Ok(Candidates { names: names.into_iter().collect(), found: images, refused })
-}
-
-fn looks_like_image(reader: &Reader, found: &Found) -> bool {
-    if found.metadata().is_dir() {
-        return is_layout(reader, found.path());
-    }
-    let Ok(file) = StoreFile::open(found.clone()) else { return false };
-    let archive = file.head(HEAD).is_ok_and(|head| recognise::format(&head).is_some());
-    archive
-        || streamed::recognise(reader, &file).is_ok_and(|found| found.is_some())
-        || nix2container::recognise(reader, &file).is_ok_and(|found| found.is_some())
-}
-
-fn describe(folder: &Path) -> String {
-    let Ok(entries) = fs::read_dir(folder) else { return "a folder that cannot be read".into() };
-    let mut names: Vec<String> =
-        entries.flatten().take(100).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    match names.len() {
-        0 => "an empty folder".into(),
-        n if n > 8 => format!("a folder with: {}, …", names[..8].join(", ")),
-        _ => format!("a folder with: {}", names.join(", ")),
-    }
 }

@@ -1,6 +1,6 @@
 //! What a file is, by its first bytes.
 
-use super::{decompress::Compression, tar_walk};
+use super::{ImageError, decompress::Compression, store_file::StoreFile, tar_walk};
 
 /// Bytes that suffice to tell: a tar header's.
 pub(super) const HEAD: usize = 512;
@@ -30,6 +30,17 @@ pub(super) fn format(head: &[u8]) -> Option<Format> {
     // An archive without members is zeroes only.
     let empty_archive = head.len() == HEAD && head.iter().all(|b| *b == 0);
     (empty_archive || tar_walk::is_header(head)).then_some(Format::Tar)
+}
+
+/// Recognises an archive.
+///
+/// # Errors
+///
+/// [`ImageError::Unrecognised`] if it is none.
+pub(super) fn archive(file: &StoreFile) -> Result<Format, ImageError> {
+    let head = file.head(HEAD)?;
+    let unrecognised = || ImageError::Unrecognised { path: file.path.clone(), found: describe(&head) };
+    format(&head).ok_or_else(unrecognised)
 }
 
 /// Says in words what a file is that is no archive.

@@ -4,7 +4,7 @@ use super::{
     ImageError, Reader,
     decompress::{Compression, decoder},
     limits::LimitExceeded,
-    recognise::{self, Format, HEAD},
+    magic::{self, Format, HEAD},
 };
 use crate::{
     blob::{
@@ -80,7 +80,7 @@ pub(super) fn measure(
 ) -> io::Result<(Measured, Option<Finished>)> {
     let mut head = Vec::with_capacity(HEAD);
     body.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
-    let format = recognise::format(&head);
+    let format = magic::format(&head);
     let body = Cursor::new(&head).chain(body);
     let kept = if keep { Some(writer(&reader.cache)?) } else { None };
     match format {

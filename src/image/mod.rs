@@ -21,6 +21,7 @@ mod error;
 mod folder;
 mod json;
 mod limits;
+mod magic;
 mod measure;
 mod nix2container;
 mod oci_layout;
@@ -48,12 +49,8 @@ use crate::{
     oci::{Descriptor, Digest, Document, Manifest, media_type},
 };
 use bytes::Bytes;
-use contents::Contents;
 use convert::Form;
-use folder::Located;
-use recognise::Format;
 use std::{collections::BTreeMap, num::NonZeroUsize, ops::Deref, sync::Arc};
-use store_file::StoreFile;
 
 /// An image as it was found in a store path: everything that a client can ask for.
 #[derive(Debug, Clone)]
@@ -183,10 +180,7 @@ pub fn read(
     select: &Selection,
     options: &Options,
 ) -> Result<Image, ImageError> {
-    unless_vanished(reader, object, || match folder::locate(reader, object, select)? {
-        Located::Layout(path) => oci_layout::read(&mut Contents::of_folder(reader, &path)),
-        Located::File(file) => read_file(reader, file, options),
-    })
+    unless_vanished(reader, object, || folder::locate(reader, object, select)?.read(reader, options))
 }
 
 /// Reads the image that a package is, unless it is none. `has_settings` if something states how a container of the package
@@ -198,10 +192,10 @@ pub fn read_if_any(
     has_settings: bool,
 ) -> Result<Option<Image>, ImageError> {
     unless_vanished(reader, object, || {
-        let image = match folder::itself(reader, object)? {
-            None => return Ok(None),
-            Some(Located::Layout(path)) => oci_layout::read(&mut Contents::of_folder(reader, &path)),
-            Some(Located::File(file)) => read_file(reader, file, options),
+        let image = match folder::itself(reader, object) {
+            Ok(Some(recognised)) => recognised.read(reader, options),
+            Ok(None) => return Ok(None),
+            Err(error) => Err(error),
         };
         match image {
             Err(ImageError::Unrecognised { .. }) => Ok(None),
@@ -245,67 +239,13 @@ pub fn recreate(
     size: u64,
 ) -> Result<(), ImageError> {
     unless_vanished(reader, object, || {
-        let changed = || ImageError::Changed { path: reader.store.join(object), digest };
-        // The blobs of a layout folder are served from the store.
-        let Located::File(mut file) = folder::locate(reader, object, select)? else { return Err(changed()) };
-        if format_of(&file).is_err() {
-            // Of a streamed image only layers of its base can be in the cache; of nix2container's nothing is.
-            let found = streamed::recognise(reader, &file)?.ok_or_else(changed)?;
-            file = streamed::base(reader, &found)?.ok_or_else(changed)?;
+        let recognised = folder::locate(reader, object, select)?;
+        let path = recognised.path().to_owned();
+        if recognised.recreate(reader, digest, size)? {
+            Ok(())
+        } else {
+            Err(ImageError::Changed { path, digest })
         }
-        let found = match format_of(&file)? {
-            Format::Compressed(compression) => archive::recreate(reader, &file, compression, (digest, size))?,
-            Format::Tar => archive::recreate_from_plain(reader, &file, digest)?,
-        };
-        if found { Ok(()) } else { Err(ImageError::Changed { path: file.path, digest }) }
-    })
-}
-
-fn read_file(reader: &Reader, file: StoreFile, options: &Options) -> Result<Image, ImageError> {
-    match format_of(&file) {
-        Err(error @ ImageError::Unrecognised { .. }) => {
-            if let Some(found) = streamed::recognise(reader, &file)? {
-                return streamed::read(reader, found, options);
-            }
-            match nix2container::recognise(reader, &file)? {
-                Some(found) => nix2container::read(reader, found, options),
-                None => Err(error),
-            }
-        }
-        Err(error) => Err(error),
-        Ok(_) => read_archive(reader, file, options),
-    }
-}
-
-fn contents_of(reader: &Reader, file: StoreFile) -> Result<Contents<'_>, ImageError> {
-    match format_of(&file)? {
-        Format::Tar => archive::scan(reader, file),
-        Format::Compressed(compression) => archive::unpack(reader, file, compression),
-    }
-}
-
-fn read_archive(reader: &Reader, file: StoreFile, options: &Options) -> Result<Image, ImageError> {
-    let path = file.path.clone();
-    let mut contents = contents_of(reader, file)?;
-    if oci_layout::is_one(&contents) {
-        match oci_layout::read(&mut contents) {
-            // `docker save` writes both, and an index of more platforms than it has the blobs of.
-            Err(ImageError::Incomplete { .. }) if docker_archive::is_one(&contents) => {}
-            result => return result,
-        }
-    }
-    if docker_archive::is_one(&contents) {
-        return docker_archive::read(&mut contents, options);
-    }
-    let found = format!("{}, but no manifest.json and no index.json", contents.describe());
-    Err(ImageError::Unrecognised { path, found })
-}
-
-fn format_of(file: &StoreFile) -> Result<Format, ImageError> {
-    let head = file.head(recognise::HEAD)?;
-    recognise::format(&head).ok_or_else(|| ImageError::Unrecognised {
-        path: file.path.clone(),
-        found: recognise::describe(&head),
     })
 }
 

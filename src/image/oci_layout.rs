@@ -10,7 +10,7 @@
 mod tree;
 
 use super::{
-    Image, ImageBlob, ImageError,
+    Image, ImageBlob, ImageError, Reader,
     config::Config,
     contents::Contents,
     convert::{Form, tag_of},
@@ -23,7 +23,10 @@ use crate::{
     oci::{Descriptor, Digest, Document, Index, Platform, media_type},
 };
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    path::Path,
+};
 use tree::Tree;
 
 const INDEX: &str = "index.json";
@@ -32,6 +35,16 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Whether an archive is of this format.
 pub(super) fn is_one(contents: &Contents<'_>) -> bool {
     contents.has(INDEX)
+}
+
+/// Whether a folder is one.
+pub(super) fn is_folder(reader: &Reader, folder: &Path) -> bool {
+    let is_file = |name: &str| folder.join(name).symlink_metadata().is_ok_and(|m| !m.is_dir());
+    let is_folder = |name: &str| {
+        let found = reader.store.follow(&folder.join(name)).ok().flatten();
+        found.is_some_and(|found| found.metadata().is_dir())
+    };
+    is_file(INDEX) && (is_file("oci-layout") || is_folder("blobs"))
 }
 
 /// Reads the layout's one image, of one platform or several.

@@ -5,9 +5,9 @@ use super::{
     archive::xz_policy,
     contents::{Contents, Entry},
     decompress::Compression,
+    magic::{self, Format, HEAD},
     measure::{Measured, Xz, in_parallel, measure},
     progress::Counted,
-    recognise::{self, Format, HEAD},
     store_file::{FileRange, StoreFile},
 };
 use crate::{
@@ -130,7 +130,7 @@ impl Contents<'_> {
             }
             Job::Memory { .. } => None,
         };
-        let format = head.and_then(|head| recognise::format(&head));
+        let format = head.and_then(|head| magic::format(&head));
         matches!(format, Some(Format::Compressed(Compression::Zstd | Compression::Xz)))
     }
 

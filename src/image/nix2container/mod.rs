@@ -14,9 +14,9 @@ use super::{
     contents::Contents,
     json,
     limits::LimitExceeded,
+    magic::HEAD,
     measure::in_parallel,
     parts::Part,
-    recognise::HEAD,
     store_file::StoreFile,
 };
 use crate::{
@@ -41,6 +41,13 @@ pub(super) struct Found<'r> {
     json: Vec<u8>,
     /// For the description, and all that is made of it.
     memory: Held<'r>,
+}
+
+impl Found<'_> {
+    /// The description's file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// The description that this file is; none if it is something else.

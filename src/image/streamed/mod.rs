@@ -7,14 +7,14 @@ mod script;
 mod time;
 
 use super::{
-    Image, ImageBlob, ImageError, Options, Reader,
+    Image, ImageBlob, ImageError, Options, Reader, archive,
     computed::{self, commit, compute},
     contents::Contents,
     convert, docker_archive,
     json::{self, Json},
     limits::LimitExceeded,
+    magic,
     measure::{Encoding, in_parallel},
-    recognise,
     store_file::StoreFile,
 };
 use crate::{
@@ -41,7 +41,7 @@ pub(super) struct Found<'r> {
 
 /// The configuration that this file is, or that the script in it names; none if it is no streamed image.
 pub(super) fn recognise<'r>(reader: &'r Reader, file: &StoreFile) -> Result<Option<Found<'r>>, ImageError> {
-    let head = file.head(recognise::HEAD)?;
+    let head = file.head(magic::HEAD)?;
     match head.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => configuration(reader, &file.path, &file.path, None),
         Some(b'#') if head.starts_with(b"#!") && file.size <= script::MAX_SCRIPT => {
@@ -96,8 +96,28 @@ fn configuration<'r>(
     }
 }
 
+impl Found<'_> {
+    /// The configuration's file.
+    pub(super) fn path(&self) -> &Path {
+        &self.file.path
+    }
+}
+
+/// Puts a blob of it into the cache again; `false` if it has none with this digest and size. Only layers of its base image
+/// are ever there.
+pub(super) fn recreate(
+    reader: &Reader,
+    found: &Found<'_>,
+    digest: Digest,
+    size: u64,
+) -> Result<bool, ImageError> {
+    let Some(file) = base(reader, found)? else { return Ok(false) };
+    let format = magic::archive(&file)?;
+    archive::recreate(reader, &file, format, digest, size)
+}
+
 /// The archive whose layers come first, if there is one.
-pub(super) fn base(reader: &Reader, found: &Found<'_>) -> Result<Option<StoreFile>, ImageError> {
+fn base(reader: &Reader, found: &Found<'_>) -> Result<Option<StoreFile>, ImageError> {
     let archive = found.json.get("from_image").and_then(Json::string);
     archive.map(|archive| open(reader, Path::new(archive), (&found.file.path, "\"from_image\""))).transpose()
 }
@@ -129,7 +149,8 @@ pub(super) fn read(reader: &Reader, found: Found<'_>, options: &Options) -> Resu
     let (mut layers, mut blobs) = (Vec::new(), Vec::new());
     let mut base = None;
     if let Some(archive) = base_archive {
-        let mut contents = super::contents_of(reader, archive)?;
+        let format = magic::archive(&archive)?;
+        let mut contents = archive::contents(reader, archive, format)?;
         let loaded = docker_archive::load(&mut contents)?;
         reader
             .budget
