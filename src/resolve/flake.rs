@@ -13,7 +13,7 @@ use crate::{
     nix::{Caches, EvaluatorError, StoreDir, hide_secrets},
     oci::RepositoryName,
 };
-use std::time::{Duration, Instant};
+use std::{sync::Arc, time::Duration};
 
 /// Evaluations that may be spent on finding what cannot be evaluated.
 const MAX_SEARCH: usize = 48;
@@ -75,16 +75,8 @@ impl Flake {
 
     /// What the name means in the flake as it is.
     pub async fn resolve(&self, name: &ImageName) -> Result<Resolution, ResolveError> {
-        let asked = Instant::now();
-        let fetched = self.source.current().await?;
-        let error = match self.resolve_in(&fetched, name).await {
-            Err(error) => error,
-            found => return found,
-        };
-        match self.source.mended(&fetched, asked).await? {
-            Some(now) => self.resolve_in(&now, name).await,
-            None => Err(error),
-        }
+        let find = |source: Arc<Fetched>| async move { self.resolve_in(&source, name).await };
+        self.source.find_current(find).await
     }
 
     /// What the name means at a branch, tag or commit.

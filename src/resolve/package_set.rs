@@ -13,10 +13,7 @@ use crate::{
     nix::{EvaluatorError, StoreDir, hide_secrets},
     oci::RepositoryName,
 };
-use std::{
-    num::NonZeroUsize,
-    time::{Duration, Instant},
-};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 /// What every image has, if the set does: what nearly every program that speaks to others looks for.
 const ALWAYS: [&str; 2] = ["cacert", "iana-etc"];
@@ -132,16 +129,8 @@ impl PackageSet {
 
     /// What the name means in the set as it is.
     pub async fn resolve(&self, name: &RepositoryName) -> Result<Resolution, ResolveError> {
-        let asked = Instant::now();
-        let fetched = self.source.current().await?;
-        let error = match self.resolve_in(&fetched, name).await {
-            Err(error) => error,
-            found => return found,
-        };
-        match self.source.mended(&fetched, asked).await? {
-            Some(now) => self.resolve_in(&now, name).await,
-            None => Err(error),
-        }
+        let find = |source: Arc<Fetched>| async move { self.resolve_in(&source, name).await };
+        self.source.find_current(find).await
     }
 
     /// What the name means at a branch, tag or commit of the set.

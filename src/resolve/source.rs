@@ -5,7 +5,7 @@
 //! `flake.lock` pins, in the store.
 
 use super::{
-    ResolveError,
+    Resolution, ResolveError,
     evaluation::{self, Answer, Query},
     fetch_error::{self, FetchError},
     last_fetch::{LastFetch, MaxAge},
@@ -145,18 +145,23 @@ impl Source {
         Ok(self.last.get(self.fetch(&self.reference)).await?)
     }
 
-    /// The source as it is now, if it is a local one and differs from what it was before `asked`. To be asked when that leads
-    /// nowhere: somebody may have mended it, and tries again.
-    pub(super) async fn mended(
+    /// What is found in the source as it is. If nothing is found in a local one that was fetched earlier, and it has changed
+    /// since, it is looked for there: somebody may have mended it, and tries again.
+    pub(super) async fn find_current<F>(
         &self,
-        fetched: &Fetched,
-        asked: Instant,
-    ) -> Result<Option<Arc<Fetched>>, ResolveError> {
-        if !is_local(&self.reference) || fetched.at >= asked {
-            return Ok(None);
+        find: impl Fn(Arc<Fetched>) -> F,
+    ) -> Result<Resolution, ResolveError>
+    where
+        F: Future<Output = Result<Resolution, ResolveError>>,
+    {
+        let asked = Instant::now();
+        let fetched = self.current().await?;
+        let found = find(fetched.clone()).await;
+        if found.is_ok() || !is_local(&self.reference) || fetched.at >= asked {
+            return found;
         }
         let now = self.last.get_since(asked, self.fetch(&self.reference)).await?;
-        Ok(Some(now).filter(|now| now.hash() != fetched.hash()))
+        if now.hash() == fetched.hash() { found } else { find(now).await }
     }
 
     /// Takes nothing for current any more, nor what is being fetched. Does not wait for that.
