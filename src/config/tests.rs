@@ -20,6 +20,8 @@ fn every_default_is_valid_and_empty_is_unset() {
     let (defaults, empty) = (config(&[]), config(&empty));
     assert_eq!(format!("{defaults:?}"), format!("{empty:?}"));
     assert_eq!(defaults.listen, [Address::Inet("127.0.0.1:6443".parse().unwrap())]);
+    let processors = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(defaults.registry.max_evaluations.get(), processors.max(2));
     assert_eq!(defaults.systems, [format!("{}-linux", std::env::consts::ARCH)]);
 }
 

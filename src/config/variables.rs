@@ -90,7 +90,7 @@ settings! {
         "The Nix store.";
 
     tag_ttl "TAG_TTL" = "60s",
-        "How long a tag is cached, and how often its source is fetched at most, once for all names.";
+        "How long a tag is cached, and its source for all names; a local source is fetched again for a name that leads nowhere in it.";
     tag_stale "TAG_STALE" = "5m",
         "How long after that the old answer is still given, while the new one is sought in the background.";
     pull_wait "PULL_WAIT" = "25s",
